@@ -1,0 +1,173 @@
+"""What every application would repeat: checks of the common arguments, the two ends of the graph, the weights."""
+
+import os
+
+from tfmusictag import errors, layers, porting
+from tfmusictag._lazy import lazy_module
+
+keras = lazy_module("keras")
+
+
+def assemble(
+    card,
+    *,
+    include_top,
+    weights,
+    input_tensor,
+    input_shape,
+    pooling,
+    classes,
+    classifier_activation,
+    name,
+    include_frontend,
+    frontend,
+    features_shape,
+    trunk,
+    head,
+    dropout,
+    weights_map=None,
+):
+    """Builds an application out of its own parts and loads its weights.
+
+    Args:
+        card: the application's card.
+        include_top ... include_frontend: the arguments that all applications share, as the user gave them.
+        frontend: makes the layer from the waveform to the features.
+        features_shape: (frames, bands, channels) of the features at the default input width, for a model that is built
+            without its front-end; frames is None where the network takes any number.
+        trunk: maps the features to the last feature map.
+        head: maps the last feature map to the embedding (batch, width).
+        dropout: rate before the classifier.
+        weights_map: name of the map for weights of other projects, where it is not the card's name.
+
+    Raises:
+        ValueError: an argument that breaks its rule, weights that do not fit the arguments.
+        ModelError: weights that cannot be had or are damaged.
+    """
+    _check(
+        card,
+        include_top=include_top,
+        weights=weights,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+    )
+    if include_frontend:
+        inputs = _input(input_tensor, input_shape, (card.input_samples,), "waveform")
+        features = frontend()(inputs)
+    else:
+        features = inputs = _input(input_tensor, input_shape, features_shape, "features")
+
+    feature_map = trunk(features)
+    embedding = keras.layers.Identity(name="embedding")(head(feature_map))  # (batch, width)
+    x = keras.layers.Dropout(dropout, name="embedding_dropout")(embedding)
+    logits = keras.layers.Dense(classes, name="logits")(x)
+    labels = card.labels(weights) if weights in card.presets else None
+    tags = layers.TagScores(classifier_activation, labels, name="tags")(logits)
+
+    source = inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+    model = keras.Model(source, tags, name=name)
+    if weights is not None:
+        porting.load_weights(model, weights, application=card.name, presets=card.presets, kind=weights_map or card.name)
+    if include_top:
+        return model
+    # The whole network was built and loaded, so that a file's weights always meet the layers they were saved from.
+    if pooling is not None:
+        feature_map = _POOLING[pooling](feature_map)
+    return keras.Model(source, feature_map, name=name)
+
+
+def _pool(layer):
+    def pool(feature_map):
+        rank = len(feature_map.shape)
+        if rank == 2:
+            return feature_map
+        dimensions = {3: "1D", 4: "2D", 5: "3D"}[rank]
+        return getattr(keras.layers, f"Global{layer}Pooling{dimensions}")(name="pooling")(feature_map)
+
+    return pool
+
+
+_POOLING = {"avg": _pool("Average"), "max": _pool("Max")}
+
+
+def _check(card, *, include_top, weights, pooling, classes, classifier_activation):
+    if isinstance(weights, os.PathLike):
+        weights = os.fspath(weights)
+    if weights is not None and not isinstance(weights, str):
+        raise ValueError(f"`weights` must be None, a preset's name or a path; received {weights!r}.")
+    if pooling not in (None, *_POOLING):
+        raise errors.unknown_choice("pooling", pooling, [None, *_POOLING])
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+        raise ValueError(f"`classes` must be an integer of at least 1; received {classes!r}.")
+    if classifier_activation not in (None, "sigmoid"):
+        raise ValueError(
+            f"`classifier_activation` must be 'sigmoid' or None, since tags do not exclude each other; received "
+            f"{classifier_activation!r}."
+        )
+    if weights in card.presets:
+        expected = len(card.labels(weights))
+        if include_top and classes != expected:
+            raise ValueError(
+                f"`classes` must be {expected} with weights={weights!r}; received {classes}. For other tags, build "
+                "with include_top=False and put a classifier of your own behind it."
+            )
+
+
+def _input(input_tensor, input_shape, default_shape, name):
+    """Returns the Keras tensor that the network starts from."""
+    if input_tensor is None:
+        shape = default_shape if input_shape is None else tuple(input_shape)
+        if len(shape) != len(default_shape) or any(
+            size is not None and (not isinstance(size, int) or size < 1) for size in shape
+        ):
+            raise ValueError(
+                f"`input_shape` must be a shape like {default_shape}, without the batch; received {input_shape!r}."
+            )
+        return keras.Input(shape, name=name, dtype="float32")
+    if not keras.backend.is_keras_tensor(input_tensor):
+        raise ValueError(
+            f"`input_tensor` must be a Keras tensor, as keras.Input gives; received {type(input_tensor).__name__}."
+        )
+    shape = tuple(input_tensor.shape[1:])
+    if len(shape) != len(default_shape):
+        raise ValueError(f"`input_tensor` must have a shape like (None, *{default_shape}); received (None, *{shape}).")
+    if input_shape is not None and shape != tuple(input_shape):
+        raise ValueError(
+            f"`input_shape` and `input_tensor` must agree; received input_shape={tuple(input_shape)} and a tensor of "
+            f"shape (None, *{shape})."
+        )
+    return input_tensor
+
+
+def decode_predictions(preds, top=5, labels=None):
+    """Lists the best tags of each row: `(index, tag, score)`, best first.
+
+    Args:
+        preds: scores (batch, classes).
+        top: how many a row; at most the number of classes.
+        labels: the tags in output order, or the name of a list in `tfmusictag.vocabulary`.
+
+    Raises:
+        ValueError: scores that are no matrix, or labels that are not one a column.
+    """
+    import numpy as np
+
+    from tfmusictag import vocabulary
+
+    preds = np.asarray(preds)
+    if labels is None:
+        raise ValueError("`labels` must be given: a sequence of tags or one of " + f"{list(vocabulary.names())}.")
+    names = vocabulary.labels(labels) if isinstance(labels, str) else tuple(labels)
+    if preds.ndim != 2 or preds.shape[1] != len(names):
+        raise ValueError(
+            f"`preds` must have the shape (batch, {len(names)}), a column a label; received {preds.shape}."
+        )
+    # Stable, so that equal scores keep the order of the labels.
+    order = np.argsort(-preds, axis=1, kind="stable")[:, :top]
+    return [[(int(i), names[i], float(row[i])) for i in best] for row, best in zip(preds, order, strict=True)]
+
+
+def preprocess_input(waveform):
+    """Returns the waveform as it is: these models scale inside the graph and take float32 in [-1, 1]."""
+    return waveform

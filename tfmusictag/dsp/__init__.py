@@ -1,0 +1,1 @@
+"""Formulas in NumPy, each with its source; nothing here knows a framework."""

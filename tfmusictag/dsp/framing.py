@@ -1,0 +1,36 @@
+"""The arithmetic of frames and windows; the only place where it is written."""
+
+
+def num_frames(num_samples, frame_samples, hop_samples):
+    """Counts the whole frames that fit: 1 + (num_samples - frame_samples) // hop_samples, and 0 where none does."""
+    if num_samples < frame_samples:
+        return 0
+    return 1 + (num_samples - frame_samples) // hop_samples
+
+
+def num_samples(num_frames, frame_samples, hop_samples):
+    """Counts the samples that `num_frames` frames span, without padding: the inverse of `num_frames`."""
+    return (num_frames - 1) * hop_samples + frame_samples
+
+
+def centred_num_frames(num_samples, frame_samples, hop_samples):
+    """Counts the frames when half a frame is padded on either side, so that frame k is centred at sample k * hop."""
+    return num_frames(num_samples + 2 * (frame_samples // 2), frame_samples, hop_samples)
+
+
+def window_starts(num_samples, window_samples, hop_samples, grid_samples=1):
+    """Returns where windows start so that they cover a signal: every hop, and one last window for the tail.
+
+    The last window is moved back to end with the signal, on a multiple of `grid_samples`, so that it holds real sound
+    and not padding. `num_samples` must be at least `window_samples`.
+    """
+    if num_samples < window_samples:
+        raise ValueError(
+            f"`num_samples` must be at least `window_samples`; received num_samples={num_samples}, "
+            f"window_samples={window_samples}."
+        )
+    last = (num_samples - window_samples) // grid_samples * grid_samples
+    starts = list(range(0, last + 1, hop_samples))
+    if starts[-1] != last:
+        starts.append(last)
+    return starts

@@ -1,0 +1,27 @@
+"""Errors that a caller may want to tell apart: each has a stable, short `code` beside its readable text."""
+
+import difflib
+
+
+class TfmusictagError(Exception):
+    """Base of the package's own errors; `code` is stable across versions, the text is not."""
+
+    def __init__(self, code, message):
+        super().__init__(message)
+        self.code = code
+
+
+class AudioError(TfmusictagError):
+    """One input cannot be tagged: missing, not audio, empty, not finite, truncated under `strict`."""
+
+
+class ModelError(TfmusictagError):
+    """A model or its weights cannot be used: not downloadable, damaged, tampered with, cache not writable."""
+
+
+def unknown_choice(argument, received, allowed):
+    """Returns a ValueError that names the argument, the allowed values, what came and the nearest of them."""
+    allowed = list(allowed)
+    near = difflib.get_close_matches(str(received), [str(value) for value in allowed], n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return ValueError(f"`{argument}` must be one of {allowed}; received {received!r}.{hint}")
