@@ -21,6 +21,7 @@ _HOMES = {
     "export_saved_model": "exporting",
     "export_tflite": "exporting",
     "list_models": "applications",
+    "load_model": "applications",
     "tag": "tagger",
 }
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 (the names are those of the table)

@@ -21,7 +21,7 @@ def lazy_attributes(package, homes):
     a module itself. What was found is kept in the package, so that the second access costs nothing.
     """
 
-    def __getattr__(name):
+    def get(name):
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         home = homes[name]
@@ -31,7 +31,4 @@ def lazy_attributes(package, homes):
         setattr(importlib.import_module(package), name, value)
         return value
 
-    def __dir__():
-        return sorted(homes)
-
-    return __getattr__, __dir__
+    return get, lambda: sorted(homes)

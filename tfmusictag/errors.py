@@ -22,6 +22,12 @@ class ModelError(TfmusictagError):
 def unknown_choice(argument, received, allowed):
     """Returns a ValueError that names the argument, the allowed values, what came and the nearest of them."""
     allowed = list(allowed)
-    near = difflib.get_close_matches(str(received), [str(value) for value in allowed], n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    by_lower = {str(value).lower(): value for value in allowed}
+    near = difflib.get_close_matches(str(received).lower(), by_lower, n=1, cutoff=0.5)
+    hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     return ValueError(f"`{argument}` must be one of {allowed}; received {received!r}.{hint}")
+
+
+def missing_extra(package, extra):
+    """Returns an ImportError that names the extra to install."""
+    return ImportError(f"{package} is not installed; `pip install tfmusictag[{extra}]` brings it.", name=package)

@@ -1,9 +1,10 @@
 """The architectures as Keras applications, one file each; importing the package imports none of them."""
 
 from tfmusictag.applications import _catalogue
+from tfmusictag.applications._assembly import load_model
 from tfmusictag.applications._catalogue import Card, Preset, card, create, list_models
 
-__all__ = ["Card", "Preset", "card", "create", "list_models"]
+__all__ = ["Card", "Preset", "card", "create", "list_models", "load_model"]
 
 
 def __getattr__(name):

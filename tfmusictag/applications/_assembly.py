@@ -4,6 +4,7 @@ import os
 
 from tfmusictag import errors, layers, porting
 from tfmusictag._lazy import lazy_module
+from tfmusictag.porting import hdf5
 
 keras = lazy_module("keras")
 
@@ -44,6 +45,8 @@ def assemble(
         ValueError: an argument that breaks its rule, weights that do not fit the arguments.
         ModelError: weights that cannot be had or are damaged.
     """
+    if not include_top and isinstance(weights, str) and weights in card.presets:
+        classes = len(card.labels(weights))  # of the classifier that is loaded and then left out
     _check(
         card,
         include_top=include_top,
@@ -65,7 +68,10 @@ def assemble(
     labels = card.labels(weights) if weights in card.presets else None
     tags = layers.TagScores(classifier_activation, labels, name="tags")(logits)
 
-    source = inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+    source = inputs
+    if input_tensor is not None:
+        source = keras.utils.get_source_inputs(input_tensor)
+        source = source[0] if len(source) == 1 else source
     model = keras.Model(source, tags, name=name)
     if weights is not None:
         porting.load_weights(model, weights, application=card.name, presets=card.presets, kind=weights_map or card.name)
@@ -138,6 +144,19 @@ def _input(input_tensor, input_shape, default_shape, name):
             f"shape (None, *{shape})."
         )
     return input_tensor
+
+
+def load_model(path):
+    """Loads a whole model from a `.keras` file, with the layers of this package known to Keras.
+
+    The file is inspected first: nothing in it is executed, and none of its parts may point outside of it.
+
+    Raises:
+        ModelError: the file is damaged or holds what a model file should not.
+    """
+    hdf5.inspect_keras(path)
+    layers.register_all()
+    return keras.saving.load_model(path, safe_mode=True)
 
 
 def decode_predictions(preds, top=5, labels=None):

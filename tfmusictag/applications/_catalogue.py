@@ -9,6 +9,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 
 from tfmusictag import errors, vocabulary
+from tfmusictag.dsp.framing import Framing
 from tfmusictag.porting.wheel import Wheel
 
 
@@ -36,33 +37,37 @@ class Card:
     Attributes:
         name: catalogue name.
         title, source: what it is and where it was published.
-        sample_rate: of the waveform, in Hz.
-        input_samples: width of the window that the default model takes.
-        hop_samples: how far windows advance over a file when they follow each other without a gap.
-        edge_samples: samples reflected at both ends of a file before it is cut into windows.
-        grid_samples: window starts are multiples of it, so that frames fall where they do in the whole file.
+        framing: how a file is cut into windows for the default model; `sample_rate` [Hz] and `input_samples`, the
+            width of a window, are short for its first fields.
         embedding_dim: width of the layer called `embedding`.
         presets: trained weights by name.
         features: the named features of the original, each the name of a layer.
         licence: of the architecture's code here; each preset has its own.
         tiny: arguments that build a narrow version for tests.
+        build: the function itself.
+        optimise: maps a built model to one of the same scores that computes less, for inference; None where the
+            architecture has nothing to leave out.
     """
 
     name: str
     title: str
     source: str
-    sample_rate: int
-    input_samples: int
-    hop_samples: int
+    framing: Framing
     embedding_dim: int
-    edge_samples: int = 0
-    grid_samples: int = 1
     presets: Mapping[str, Preset] = dataclasses.field(default_factory=dict)
     features: Mapping[str, str] = dataclasses.field(default_factory=dict)
     licence: str = "MIT"
     tiny: Mapping = dataclasses.field(default_factory=dict)
     build: Callable = dataclasses.field(default=None, repr=False, compare=False)
     optimise: Callable = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def sample_rate(self):
+        return self.framing.sample_rate
+
+    @property
+    def input_samples(self):
+        return self.framing.window_samples
 
     def preset(self, name):
         """Returns the preset `name`; ValueError with the known ones for another."""

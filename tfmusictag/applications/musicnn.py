@@ -28,6 +28,8 @@ _BANDS = 96
 _FRAMES = 187
 _N_FFT, _HOP_SAMPLES = 512, 256
 INPUT_SAMPLES = framing.num_samples(_FRAMES, _N_FFT, _HOP_SAMPLES)  # 48,128
+# The original cut its patches out of the log-mel spectrogram of the whole file: only the file's ends are padded.
+_FRAMING = framing.Framing(SAMPLE_RATE, INPUT_SAMPLES, _FRAMES * _HOP_SAMPLES, _N_FFT // 2, _HOP_SAMPLES)
 PRESETS = _musicnn_wheel.presets("musicnn")
 
 # Vertical filters see a timbre: (name, frames, share of the bands, rounded down).
@@ -39,11 +41,7 @@ _SIZES = {"musicnn": (64, 200), "musicnn_big": (512, 500)}
 
 _FACTS = {
     "source": "Pons et al., ISMIR 2018, arXiv:1711.02520; Pons and Serra, ISMIR 2019 late-breaking, arXiv:1909.06654",
-    "sample_rate": SAMPLE_RATE,
-    "input_samples": INPUT_SAMPLES,
-    "hop_samples": _FRAMES * _HOP_SAMPLES,
-    "edge_samples": _N_FFT // 2,
-    "grid_samples": _HOP_SAMPLES,
+    "framing": _FRAMING,
     "features": {
         "timbral": "timbral",
         "temporal": "temporal",
@@ -201,7 +199,7 @@ _DEAD = 1e-6
 def without_dead_filters(model):
     """Returns a model of the same scores that does not compute the front-end's dead filters.
 
-    Weight decay shrank many of the trained filters to nothing (of the 561 of the front-end, 220 with the MTAT weights
+    Weight decay shrank many of the trained filters to nothing (of the 561 of the front-end, 243 with the MTAT weights
     and 497 with the MSD weights): behind such a filter stands the same number at any input. Here that number is
     written down instead, and the feature maps keep their width, so that all behind it stays as it was. The loudest
     waveform in [-1, 1] bounds the log-mel spectrogram, hence the error: 1e-6 in a block's output.

@@ -25,6 +25,8 @@ _BANDS = 96
 _FRAMES = 187
 _N_FFT, _HOP_SAMPLES = 512, 256
 INPUT_SAMPLES = framing.num_samples(_FRAMES, _N_FFT, _HOP_SAMPLES)  # 48,128
+# The original cut its patches out of the log-mel spectrogram of the whole file: only the file's ends are padded.
+_FRAMING = framing.Framing(SAMPLE_RATE, INPUT_SAMPLES, _FRAMES * _HOP_SAMPLES, _N_FFT // 2, _HOP_SAMPLES)
 PRESETS = _musicnn_wheel.presets("vgg", {"msd": {"pools": "msd"}})
 
 # Pools of each graph as ((frames, bands), stride) of blocks 1 to 5. Both end in 2 x 1 steps.
@@ -37,11 +39,7 @@ _POOLS = {
 @register(
     title="Small-square convolutions, VGG style",
     source="Pons and Serra, ISMIR 2019 late-breaking, arXiv:1909.06654; Choi et al., ISMIR 2016",
-    sample_rate=SAMPLE_RATE,
-    input_samples=INPUT_SAMPLES,
-    hop_samples=_FRAMES * _HOP_SAMPLES,
-    edge_samples=_N_FFT // 2,
-    grid_samples=_HOP_SAMPLES,
+    framing=_FRAMING,
     embedding_dim=256,
     presets=PRESETS,
     features={f"pool{block}": f"pool{block}" for block in range(1, 6)},

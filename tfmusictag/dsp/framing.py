@@ -1,5 +1,26 @@
 """The arithmetic of frames and windows; the only place where it is written."""
 
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Framing:
+    """How a file is cut into the windows that a model takes; all but the sample rate [Hz] in samples.
+
+    Attributes:
+        sample_rate: of the waveform, in Hz.
+        window_samples: width of a window.
+        hop_samples: from one window to the next when they follow each other without a gap.
+        edge_samples: reflected at both ends of a file before it is cut.
+        grid_samples: window starts are multiples of it, so that frames fall where they do in the whole file.
+    """
+
+    sample_rate: int
+    window_samples: int
+    hop_samples: int
+    edge_samples: int = 0
+    grid_samples: int = 1
+
 
 def num_frames(num_samples, frame_samples, hop_samples):
     """Counts the whole frames that fit: 1 + (num_samples - frame_samples) // hop_samples, and 0 where none does."""

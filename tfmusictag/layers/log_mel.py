@@ -208,6 +208,17 @@ class LogMel(keras.layers.Layer):
         count = framing.num_frames if self.padding == "valid" else framing.centred_num_frames
         return count(num_samples, self.n_fft, self.hop_samples) - self.skip_frames
 
+    def framing(self, num_samples):
+        """Returns how a file is cut for a network that looks at `num_samples` samples behind this layer.
+
+        Without padding, windows of one file continue each other's frames and the file's two ends are reflected; with
+        padding, every window stands for itself.
+        """
+        if self.padding != "valid":
+            return framing.Framing(self.sample_rate, num_samples, num_samples)
+        hop_samples = self.num_frames(num_samples) * self.hop_samples
+        return framing.Framing(self.sample_rate, num_samples, hop_samples, self.n_fft // 2, self.hop_samples)
+
     def build(self, input_shape):
         samples = input_shape[-1]
         # Reflection needs a sample more than half a frame to reflect.
@@ -226,9 +237,11 @@ class LogMel(keras.layers.Layer):
             mode = {"reflect": "reflect", "zero": "constant"}[self.padding]
             waveform = ops.pad(waveform, ((0, 0), (half, half)), mode=mode)
         mel = self._filterbank(ops.expand_dims(self._power(waveform), 1))  # (batch, 1, frames, bands)
-        # TFLite loses the channel count, and with it its convolutions, without a static shape here.
-        frames = -1 if mel.shape[2] is None else mel.shape[2]
-        mel = ops.reshape(mel, (-1, frames, self.n_mels, 1))  # (batch, frames, bands, 1)
+        if mel.shape[2] is None:
+            mel = ops.expand_dims(mel[:, 0], -1)  # (batch, frames, bands, 1)
+        else:
+            # TFLite loses the channel count, and with it its convolutions, without a static shape here.
+            mel = ops.reshape(mel, (-1, mel.shape[2], self.n_mels, 1))  # (batch, frames, bands, 1)
         mel = mel[:, self.skip_frames :] if self.skip_frames else mel
         return (self._compress(mel) - self.mean) / self.deviation
 
@@ -300,7 +313,7 @@ class LogMel(keras.layers.Layer):
         store["frontend"] = np.frombuffer(json.dumps(self.settings(), sort_keys=True).encode(), dtype="uint8")
 
     def load_own_variables(self, store):
-        if "frontend" not in store:
+        if "frontend" not in list(store.keys()):
             raise ValueError(
                 f"the weights file says nothing of the front-end that layer {self.name!r} computes. Load it into a "
                 "model built with include_frontend=False, if that is how it was trained."

@@ -1,0 +1,50 @@
+"""Fixtures: a cache of the tests' own, trained weights, hostile files."""
+
+import os
+import pathlib
+
+import pytest
+
+# TensorFlow's notes on the machine are no warnings of ours; set before anything imports it.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# The cache of the tests lies in the checkout, so that the 29 MB of weights come once and not at every run.
+CACHE = pathlib.Path(__file__).parents[1] / ".cache"
+os.environ["TFMUSICTAG_CACHE"] = os.environ.get("TFMUSICTAG_TEST_CACHE", str(CACHE))
+SHARED_AUDIO = pathlib.Path(__file__).parents[2] / "shared" / "audio"
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """Asks for the trained weights; skips where the wheel cannot be had, since everything else can be tested."""
+    import tfmusictag as tmt
+    from tfmusictag import errors
+    from tfmusictag.porting import wheel
+
+    try:
+        return wheel.fetch(tmt.card("musicnn").presets["mtat"].source)
+    except errors.ModelError as error:
+        if os.environ.get("CI"):
+            raise  # there the network is part of the promise
+        pytest.skip(f"the trained weights cannot be had: {error}")
+
+
+@pytest.fixture(scope="session")
+def hostile_folder(tmp_path_factory):
+    """The folder of hostile files and what is expected of each."""
+    import hostile
+
+    folder = tmp_path_factory.mktemp("hostile")
+    return folder, hostile.make(folder)
+
+
+@pytest.fixture
+def real_clip():
+    """Finds a real clip by its name; they are not part of the repository."""
+
+    def find(name):
+        path = SHARED_AUDIO / name
+        if not path.exists():
+            pytest.skip(f"{name} is not here: real clips are not part of the repository")
+        return path
+
+    return find

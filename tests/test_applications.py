@@ -1,0 +1,126 @@
+"""Every architecture of the catalogue under the contract, and its facts."""
+
+import dataclasses
+import inspect
+
+import contract
+import keras
+import numpy as np
+import pytest
+
+import tfmusictag as tmt
+from tfmusictag.applications import musicnn
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    name: str
+    parameters: int  # trainable, at the default size
+    embedding: int
+
+
+ROWS = [
+    Row("musicnn", 787_159, 200),
+    Row("musicnn_big", 7_980_235, 500),
+    Row("vgg", 605_748, 256),
+]
+
+
+def test_every_model_of_the_catalogue_has_a_row():
+    assert [row.name for row in ROWS] == tmt.list_models()
+
+
+@pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_contract(row, check, tmp_path):
+    needs_folder = "tmp_path" in inspect.signature(check).parameters
+    check(row.name, row, *([tmp_path] if needs_folder else []))
+
+
+@pytest.mark.parametrize("name", tmt.list_models())
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"pooling": "mean"}, r"`pooling` must be one of \[None, 'avg', 'max'\]; received 'mean'"),
+        ({"classes": 0}, "`classes` must be an integer of at least 1; received 0"),
+        ({"classes": "50"}, "`classes` must be an integer of at least 1; received '50'"),
+        ({"classifier_activation": "softmax"}, "`classifier_activation` must be .* received 'softmax'"),
+        ({"weights": 3}, "`weights` must be None, a preset's name or a path; received 3"),
+        ({"weights": "imagenet"}, "received 'imagenet'"),
+        ({"input_shape": (100,)}, "at least 512 samples .* received 100"),
+        ({"input_shape": (48_128, 1)}, r"`input_shape` must be a shape like \(48128,\)"),
+        ({"input_tensor": np.zeros((1, 48_128))}, "`input_tensor` must be a Keras tensor"),
+    ],
+)
+def test_a_wrong_argument_is_named(name, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        tmt.create(name, **arguments)
+
+
+def test_an_input_shape_and_tensor_that_disagree():
+    with pytest.raises(ValueError, match=r"`input_shape` and `input_tensor` must agree; received input_shape=\(1000,\)"):
+        tmt.create("musicnn", input_shape=(1000,), input_tensor=keras.Input((2000,)))
+
+
+@pytest.mark.parametrize("name", ["musicnn", "vgg"])
+def test_a_preset_with_other_classes_says_what_would_do(name):
+    with pytest.raises(ValueError, match="`classes` must be 50 with weights='mtat'; received 10. .* include_top=False"):
+        tmt.create(name, weights="mtat", classes=10)
+
+
+def test_musicnn_takes_any_length():
+    model = contract.tiny("musicnn", input_shape=(None,))
+    for samples in (512, 20_000, 100_000):
+        assert contract.predict(model, np.zeros((2, samples), "float32")).shape == (2, contract.CLASSES)
+
+
+def test_musicnn_with_padded_windows_sees_a_frame_more():
+    whole = contract.tiny("musicnn", frame_padding="reflect", include_top=False)
+    assert whole.output_shape[1] == 1 + 48_128 // 256
+
+
+def test_the_pools_of_both_vgg_graphs_end_alike():
+    for pools, second in (("mtat", (None, 46, 24, 4)), ("msd", (None, 46, 24, 4))):
+        model = contract.tiny("vgg", pools=pools)
+        assert model.get_layer("pool2").output.shape == second
+        assert model.get_layer("pool5").output.shape == (None, 2, 1, 4)
+    assert contract.tiny("vgg", pools="mtat").get_layer("pool1").output.shape == (None, 92, 48, 4)
+    assert contract.tiny("vgg", pools="msd").get_layer("pool1").output.shape == (None, 46, 96, 4)
+    with pytest.raises(ValueError, match="`pools` must be one of"):
+        tmt.create("vgg", pools="big")
+
+
+def test_dead_filters_are_left_out_and_their_constants_kept():
+    model = contract.tiny("musicnn")
+    kernel, bias = model.get_layer("timbral_74").get_weights()
+    kernel[..., [0, 2]] *= 1e-20
+    model.get_layer("timbral_74").set_weights([kernel, bias + 0.3])
+    norm = model.get_layer("timbral_74_norm")
+    norm.set_weights([np.full(4, 2.0), np.full(4, 0.7), np.full(4, 0.1), np.array([1e-36, 1, 1e-36, 1])])
+    twin = musicnn.without_dead_filters(model)
+    assert twin.get_layer("timbral_74").filters == 2
+    assert twin.get_layer("timbral_77").filters == 4
+    clips = contract.clips("musicnn")
+    np.testing.assert_allclose(contract.predict(twin, clips), contract.predict(model, clips), atol=1e-6)
+
+
+def test_a_block_whose_filters_are_all_dead_keeps_one():
+    model = contract.tiny("musicnn")
+    kernel, bias = model.get_layer("temporal_1").get_weights()
+    model.get_layer("temporal_1").set_weights([kernel * 0, bias])
+    twin = musicnn.without_dead_filters(model)
+    assert twin.get_layer("temporal_1").filters == 1
+    clips = contract.clips("musicnn")
+    np.testing.assert_allclose(contract.predict(twin, clips), contract.predict(model, clips), atol=1e-6)
+
+
+def test_decode_predictions():
+    scores = np.array([[0.1, 0.9, 0.5], [0.2, 0.2, 0.1]])
+    found = musicnn.decode_predictions(scores, top=2, labels=["a", "b", "c"])
+    assert found == [[(1, "b", 0.9), (2, "c", 0.5)], [(0, "a", 0.2), (1, "b", 0.2)]]
+    assert len(musicnn.decode_predictions(np.zeros((1, 50)), labels="magnatagatune_top50")[0]) == 5
+    for wrong in (np.zeros(3), np.zeros((1, 4))):
+        with pytest.raises(ValueError, match=r"`preds` must have the shape \(batch, 3\)"):
+            musicnn.decode_predictions(wrong, labels=["a", "b", "c"])
+    with pytest.raises(ValueError, match="`labels` must be given"):
+        musicnn.decode_predictions(scores)

@@ -1,0 +1,68 @@
+"""What both exports ask of a Keras model: its ends, its rate, its tags, and a SavedModel of it."""
+
+import logging
+
+
+def ends(model):
+    """Returns the input and the output tensor of a model from waveform to tags; ValueError for another."""
+    inputs, outputs = getattr(model, "inputs", None) or [], getattr(model, "outputs", None) or []
+    if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 2:
+        received = ", ".join(str(tuple(tensor.shape)) for tensor in inputs) or type(model).__name__
+        raise ValueError(
+            "`model` must be a Functional model with one input, a waveform (batch, samples), and one output; received "
+            f"{len(inputs)} input(s) ({received}) and {len(outputs)} output(s)."
+        )
+    return inputs[0], outputs[0]
+
+
+def through(waveform, tensor, name):
+    """Returns a model of one plain input and one plain output; others may wrap theirs in lists or dictionaries."""
+    import keras
+
+    return keras.Model(waveform, tensor, name=name)
+
+
+def layers(model):
+    """Yields the layers of a model and of the models in it."""
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from layers(layer)
+
+
+def sample_rate(model):
+    """Returns the rate of the first layer that has one, in Hz, or None."""
+    for layer in layers(model):
+        rate = getattr(layer, "sample_rate", None)
+        if isinstance(rate, int) and not isinstance(rate, bool):
+            return rate
+    return None
+
+
+def labels(model):
+    """Returns the tags that the layer called `tags` carries, or None."""
+    for layer in layers(model):
+        if layer.name == "tags" and getattr(layer, "labels", None) is not None:
+            return tuple(layer.labels)
+    return None
+
+
+def write_saved_model(model, folder, *, batch, samples, output):
+    """Writes a SavedModel whose endpoint `serve` maps `waveform` (batch, samples) to a dictionary {output: values}."""
+    import keras
+    import tensorflow as tf
+
+    def serve(waveform):
+        return {output: tf.cast(model(waveform, training=False), tf.float32)}
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", serve, input_signature=[tf.TensorSpec((batch, samples), tf.float32, name="waveform")])
+    # TensorFlow says where it wrote to at a level that users see; the folder is a passing one.
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        archive.write_out(str(folder), verbose=False)
+    finally:
+        logger.setLevel(level)
