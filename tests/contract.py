@@ -85,9 +85,7 @@ def check_without_frontend(name, row):
     whole, body = tiny(name), tiny(name, include_frontend=False)
     body.set_weights(whole.get_weights())
     frontend = next(layer for layer in whole.layers if hasattr(layer, "framing"))
-    np.testing.assert_allclose(
-        predict(body, np.asarray(frontend(clips(name)))), predict(whole, clips(name)), atol=1e-6
-    )
+    np.testing.assert_allclose(predict(body, np.asarray(frontend(clips(name)))), predict(whole, clips(name)), atol=1e-6)
 
 
 def check_input_tensor(name, row):

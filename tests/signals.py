@@ -38,7 +38,7 @@ def chirp(num_samples, from_hz, to_hz, sample_rate):
 
 
 def music(num_samples, sample_rate, seed, channels=1):
-    """Two chords in a beat of 2 Hz over a little noise; `(samples,)`, or `(samples, channels)` where they differ."""
+    """A chord per channel, in a beat of 2 Hz over a little noise; `(samples,)` or `(samples, channels)`."""
     rng = np.random.default_rng(seed)
     time_s = np.arange(num_samples) / sample_rate
     beat = 0.6 + 0.4 * np.sin(2 * np.pi * 2.0 * time_s)

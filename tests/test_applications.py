@@ -58,7 +58,7 @@ def test_a_wrong_argument_is_named(name, arguments, words):
 
 
 def test_an_input_shape_and_tensor_that_disagree():
-    with pytest.raises(ValueError, match=r"`input_shape` and `input_tensor` must agree; received input_shape=\(1000,\)"):
+    with pytest.raises(ValueError, match=r"`input_shape` and `input_tensor` must agree; received .*\(1000,\)"):
         tmt.create("musicnn", input_shape=(1000,), input_tensor=keras.Input((2000,)))
 
 
@@ -90,6 +90,15 @@ def test_the_pools_of_both_vgg_graphs_end_alike():
         tmt.create("vgg", pools="big")
 
 
+def living_filters(twin, name):
+    """Counts the filters of a block that the model for inference computes."""
+    return twin.get_layer(f"{name}_signs").output.shape[-1]
+
+
+def optimised(model):
+    return tmt.card("musicnn").optimise(model)
+
+
 def test_dead_filters_are_left_out_and_their_constants_kept():
     model = contract.tiny("musicnn")
     kernel, bias = model.get_layer("timbral_74").get_weights()
@@ -97,9 +106,9 @@ def test_dead_filters_are_left_out_and_their_constants_kept():
     model.get_layer("timbral_74").set_weights([kernel, bias + 0.3])
     norm = model.get_layer("timbral_74_norm")
     norm.set_weights([np.full(4, 2.0), np.full(4, 0.7), np.full(4, 0.1), np.array([1e-36, 1, 1e-36, 1])])
-    twin = musicnn.without_dead_filters(model)
-    assert twin.get_layer("timbral_74").filters == 2
-    assert twin.get_layer("timbral_77").filters == 4
+    twin = optimised(model)
+    assert living_filters(twin, "timbral_74") == 2
+    assert living_filters(twin, "timbral_77") == 4
     clips = contract.clips("musicnn")
     np.testing.assert_allclose(contract.predict(twin, clips), contract.predict(model, clips), atol=1e-6)
 
@@ -108,10 +117,28 @@ def test_a_block_whose_filters_are_all_dead_keeps_one():
     model = contract.tiny("musicnn")
     kernel, bias = model.get_layer("temporal_1").get_weights()
     model.get_layer("temporal_1").set_weights([kernel * 0, bias])
-    twin = musicnn.without_dead_filters(model)
-    assert twin.get_layer("temporal_1").filters == 1
+    twin = optimised(model)
+    assert living_filters(twin, "temporal_1") == 1
     clips = contract.clips("musicnn")
     np.testing.assert_allclose(contract.predict(twin, clips), contract.predict(model, clips), atol=1e-6)
+
+
+@pytest.mark.parametrize("arguments", [{"input_shape": (30_000,)}, {"frame_padding": "reflect"}])
+def test_normalisation_that_falls_and_other_widths_keep_their_scores(arguments):
+    model = contract.tiny("musicnn", **arguments)
+    rng = np.random.default_rng(5)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = (rng.standard_normal(values.shape) for values in layer.get_weights())
+            layer.set_weights([gamma, beta, mean, variance**2])
+    clips = contract.clips("musicnn")[:, : model.input_shape[1]]
+    # The slopes reach 30 here, and so does what float32 leaves of a sum in another order.
+    np.testing.assert_allclose(contract.predict(optimised(model), clips), contract.predict(model, clips), atol=1e-4)
+
+
+def test_a_model_of_any_width_cannot_be_arranged():
+    with pytest.raises(ValueError, match="`model` must have an input of fixed width"):
+        optimised(contract.tiny("musicnn", input_shape=(None,)))
 
 
 def test_decode_predictions():

@@ -83,6 +83,11 @@ def test_awkward_inputs_stay_finite_and_fit_half_precision(preset, signal):
     assert np.abs(found).max() < np.finfo(np.float16).max
 
 
+def test_samples_far_beyond_full_scale_stay_finite():
+    loud = 1e4 * signals.noise(num_samples=8000, seed=1)
+    assert np.isfinite(of_one(layers.LogMel.from_preset("musicnn"), loud)).all()
+
+
 @pytest.mark.parametrize("preset", ["musicnn", "won96", "choi"])
 def test_a_clip_does_not_hear_its_neighbours(preset):
     quiet, loud = 1e-3 * signals.noise(num_samples=8000, seed=1), signals.full_scale(num_samples=8000)

@@ -20,11 +20,11 @@ from tfmusictag.errors import AudioError
 MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz; beyond them a header is damaged, or the file holds no music
 
 # Samples of a block that is handed on; and of one call to libsndfile, which drops all it has decoded in a call that
-# ends in an error. Measured on a minute of 44.1 kHz stereo: a call of 1,024 costs twice as much, 65,536 gains nothing.
+# ends in an error. Of a minute of 44.1 kHz stereo (20 to 110 ms), calls of 1,024 add some 20 ms, of 65,536 save 3 ms.
 _BLOCK, _READ = 65_536, 8_192
 
 # libsoxr's HQ (20 bits, passband to 0.91 of Nyquist) is what librosa.load uses, so that clips arrive as they did at
-# the training of published models; VHQ costs a third more for errors below those of 16-bit files.
+# the training of published models; VHQ costs 40 % more for errors below those of 16-bit files.
 _QUALITY = soxr.HQ
 
 # Less than this may be missing without a word: MP3 headers miscount by a frame or two (26 to 72 ms each).

@@ -257,6 +257,8 @@ class Tagger:
         with audio.open_stream(source, self._framing.sample_rate, strict=self._strict) as stream:
             cut = windowing.windows(stream, self._framing, self._pad)
             starts, outputs = _run(network, cut, threads)
+            if not all(np.isfinite(output).all() for output in outputs):
+                raise errors.AudioError("not_finite", "samples are so large that the network's scores are not finite")
             return finish(
                 outputs,
                 path=source,

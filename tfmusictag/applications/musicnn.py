@@ -10,11 +10,9 @@ framing, which are the 187 frames that the original cut out of a whole file's sp
 padded by the tagger.
 """
 
-import numpy as np
-
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _musicnn_wheel
+from tfmusictag.applications import _assembly, _musicnn_inference, _musicnn_wheel
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -52,7 +50,7 @@ _FACTS = {
         "max_pool": "max_pool",
         "penultimate": "penultimate_norm",
     },
-    "optimise": lambda model: without_dead_filters(model),
+    "optimise": _musicnn_inference.optimise,
     "tiny": {"timbral_filters": 4, "temporal_filters": 2, "middle_filters": 4, "units": 8},
 }
 
@@ -190,75 +188,3 @@ def _max_over_bands(x, name):
     bands, filters = x.shape[2:]
     x = keras.layers.MaxPooling2D((1, bands), name=f"{name}_max")(x)  # (batch, frames, 1, filters)
     return keras.layers.Reshape((-1, filters), name=f"{name}_reshape")(x)  # (batch, frames, filters)
-
-
-# A filter counts as dead where it cannot move its block's output by more than this, whatever it hears.
-_DEAD = 1e-6
-
-
-def without_dead_filters(model):
-    """Returns a model of the same scores that does not compute the front-end's dead filters.
-
-    Weight decay shrank many of the trained filters to nothing (of the 561 of the front-end, 243 with the MTAT weights
-    and 497 with the MSD weights): behind such a filter stands the same number at any input. Here that number is
-    written down instead, and the feature maps keep their width, so that all behind it stays as it was. The loudest
-    waveform in [-1, 1] bounds the log-mel spectrogram, hence the error: 1e-6 in a block's output.
-
-    The result is for inference and export: a dead filter can come alive again in training, here it cannot.
-    """
-    loudest = _bounds_of_input(model.get_layer("input_norm"))
-    blocks = {name: _living(model, name, loudest) for name, *_ in (*_TIMBRAL, *_TEMPORAL)}
-
-    def clone(layer):
-        config = layer.get_config()
-        if layer.name in blocks:
-            config["filters"] = len(blocks[layer.name][0])
-        name = layer.name.removesuffix("_reshape")
-        if layer.name != name and name in blocks:
-            config["target_shape"] = (-1, len(blocks[name][0]))
-        return type(layer).from_config(config)
-
-    def call(layer, *args, **kwargs):
-        output = layer(*args, **kwargs)
-        name = layer.name.removesuffix("_reshape")
-        if layer.name != name and name in blocks:
-            living, constants = blocks[name]
-            # A product with ones and zeros puts the living channels back into their places among the constants.
-            fill = keras.layers.Dense(len(constants), name=f"{name}_fill")
-            output = fill(output)
-            kernel = np.zeros((len(living), len(constants)), "float32")
-            kernel[np.arange(len(living)), living] = 1.0
-            fill.set_weights([kernel, constants])
-        return output
-
-    twin = keras.models.clone_model(model, clone_function=clone, call_function=call)
-    for layer in model.layers:
-        weights = layer.get_weights()
-        block = blocks.get(layer.name.removesuffix("_norm"))
-        if block is not None:
-            weights = [values[..., block[0]] for values in weights]
-        twin.get_layer(layer.name).set_weights(weights)
-    return twin
-
-
-def _bounds_of_input(norm):
-    """The largest absolute value that the normalised log-mel spectrogram can take."""
-    gamma, beta, mean, variance = (float(values[0]) for values in norm.get_weights())
-    # Of a frame of samples in [-1, 1] no power exceeds n_fft ** 2, and the bands' weights add up to less than 1.
-    highest = np.log10(1.0 + 10_000.0 * _N_FFT**2)
-    return max(abs((value - mean) * gamma / np.sqrt(variance + norm.epsilon) + beta) for value in (0.0, highest))
-
-
-def _living(model, name, loudest):
-    """Returns the indices of the filters of a block that do something, and what each would give if it did nothing."""
-    kernel, bias = model.get_layer(name).get_weights()
-    norm = model.get_layer(f"{name}_norm")
-    gamma, beta, mean, variance = norm.get_weights()
-    scale = gamma / np.sqrt(variance + norm.epsilon)
-    reach = np.abs(kernel).sum(axis=(0, 1, 2)) * loudest * np.abs(scale)
-    living = np.flatnonzero(reach > _DEAD)
-    if not len(living):
-        living = np.array([0])
-    constants = (np.maximum(bias, 0.0) - mean) * scale + beta
-    constants[living] = 0.0
-    return living, constants.astype("float32")

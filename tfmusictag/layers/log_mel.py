@@ -62,6 +62,7 @@ PRESETS = {
 _FLOOR = 1e-10
 # log10(1 + gain * power) of musicnn and of Dieleman and Schrauwen 2014.
 _LOG_GAIN = 10_000.0
+_HALF_MAX = 65_504.0
 
 
 @keras.saving.register_keras_serializable("tfmusictag")
@@ -261,8 +262,9 @@ class LogMel(keras.layers.Layer):
 
     def _compress(self, mel):
         if self.half_precision:
-            # The gradient passes as if nothing was rounded: a float16 one would vanish or overflow.
-            rounded = ops.cast(ops.cast(mel, "float16"), "float32")
+            # The gradient passes as if nothing was rounded: a float16 one would vanish or overflow. Samples in [-1, 1]
+            # stay far below the largest float16; louder ones, of a float file, must not become infinite.
+            rounded = ops.cast(ops.cast(ops.minimum(mel, _HALF_MAX), "float16"), "float32")
             mel = mel + ops.stop_gradient(rounded - mel)
         if self.exponent != 1:
             mel = ops.power(mel, self.exponent)
