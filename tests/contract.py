@@ -15,7 +15,7 @@ from tfmusictag import exporting
 CLASSES = 5
 
 
-def tiny(name, **arguments):
+def tiny(name, /, **arguments):
     """Builds the narrow version with weights that are not all alike."""
     card = tmt.card(name)
     keras.utils.set_random_seed(1)

@@ -34,7 +34,8 @@ def taggram(tags, path=None, top=15):
 
     figure = Figure(figsize=(10, 0.8 + 0.3 * len(names)), layout="constrained")
     axes = figure.add_subplot()
-    mesh = axes.pcolormesh(edges, np.arange(len(names) + 1), scores, vmin=0.0, vmax=1.0, cmap="magma")
+    # From 0, so that dark is always "not heard"; up to the best score, since few reach 1.
+    mesh = axes.pcolormesh(edges, np.arange(len(names) + 1), scores, vmin=0.0, vmax=scores.max(), cmap="magma")
     axes.set_yticks(np.arange(len(names)) + 0.5, names)
     axes.invert_yaxis()
     axes.set_xlabel("time [s]")
