@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import pathlib
-import subprocess
+import queue
 import sys
 import threading
 
@@ -16,6 +16,7 @@ from tfmusictag._quiet import native_messages_silenced
 from tfmusictag.porting import cache
 
 np = lazy_module("numpy")
+subprocess = lazy_module("subprocess")
 logger = logging.getLogger("tfmusictag")
 
 # Keras runs so many windows at once; more would only cost memory.
@@ -23,24 +24,30 @@ _BATCH = 16
 
 
 class LiteRT:
-    """Runs an exported file; any number of threads may call `run`, each has an interpreter of its own."""
+    """Runs an exported file; any number of threads may call `run`.
+
+    An interpreter serves one thread at a time. As many are loaded as ever ran at once, and they are kept.
+    """
 
     batch = 1
 
     def __init__(self, path):
         self._path = os.fspath(path)
-        self._local = threading.local()
+        self._idle = queue.SimpleQueue()
 
     def run(self, windows):
         """Maps windows (n, samples) to a list of one array (n, width)."""
-        if not hasattr(self._local, "loaded"):
-            self._local.loaded = self._load()
-        interpreter, source, target = self._local.loaded
+        try:
+            loaded = self._idle.get_nowait()
+        except queue.Empty:
+            loaded = self._load()
+        interpreter, source, target = loaded
         rows = []
         for window in windows:
             interpreter.set_tensor(source, window[np.newaxis])
             interpreter.invoke()
             rows.append(interpreter.get_tensor(target))
+        self._idle.put(loaded)
         return [np.concatenate(rows)]
 
     def _load(self):

@@ -27,6 +27,8 @@ _ELEMENTWISE = {
     "SQUARE",
     "SUB",
 }
+# Operations that int8 is for: nearly all of the arithmetic and of the weights.
+_INTEGER = {"BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
 # TFLite asks for it, and Python's FlatBuffers do not read the schema's force_align.
 _ALIGNMENT = 16
 
@@ -83,10 +85,20 @@ def frontend(model):
     return sorted(kept)
 
 
-def tensor_names(model, indices):
-    """Returns the names of what the operations `indices` of the main subgraph give."""
+def names_in_float(model):
+    """Returns the names of what the main subgraph's operations give that have to stay in floating point for int8.
+
+    That is the front-end, and behind it all but convolutions and matrix products. What lies between these costs little
+    time, and much precision: a sum or a concatenation would force one range on all that meets in it.
+    """
     graph = model.subgraphs[0]
-    return [graph.tensors[i].name.decode() for k in indices for i in graph.operators[k].outputs]
+    first = set(frontend(model))
+    return [
+        graph.tensors[i].name.decode()
+        for k, operator in enumerate(graph.operators)
+        if k in first or _name(model, operator) not in _INTEGER
+        for i in operator.outputs
+    ]
 
 
 def is_float(model, indices):

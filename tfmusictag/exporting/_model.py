@@ -2,6 +2,8 @@
 
 import logging
 
+from tfmusictag.dsp import framing as _framing
+
 
 def ends(model):
     """Returns the input and the output tensor of a model from waveform to tags; ValueError for another."""
@@ -37,6 +39,14 @@ def sample_rate(model):
         if isinstance(rate, int) and not isinstance(rate, bool):
             return rate
     return None
+
+
+def framing(model, samples, rate):
+    """Returns how a file is cut for the model: as its front-end says, or into windows one after the other."""
+    for layer in layers(model):
+        if hasattr(layer, "framing"):
+            return layer.framing(samples)
+    return _framing.Framing(rate, samples, samples)
 
 
 def labels(model):

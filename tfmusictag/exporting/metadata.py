@@ -12,6 +12,7 @@ import json
 import zipfile
 
 from tfmusictag import errors
+from tfmusictag.dsp import framing as _framing
 
 # The name of the buffer in the model, and the first four letters of its content.
 ENTRY = "TFLITE_METADATA"
@@ -38,6 +39,7 @@ class TFLiteMetadata:
         name, description, version, author, licence: text for people.
         sample_rate: of the waveform, in Hz.
         num_samples: width of the input (1, num_samples).
+        hop_samples, edge_samples, grid_samples: how a file is cut, as in `tfmusictag.dsp.framing.Framing`.
         output: name of the output, `tags` or the layer's.
         classes: width of the output's last axis.
         variant: `float32`, `float16`, `dynamic` or `int8`.
@@ -51,10 +53,20 @@ class TFLiteMetadata:
     licence: str
     sample_rate: int
     num_samples: int
+    hop_samples: int
+    edge_samples: int
+    grid_samples: int
     output: str
     classes: int
     variant: str
     labels: tuple = ()
+
+    @property
+    def framing(self):
+        """How a file is cut into the windows that the network takes."""
+        return _framing.Framing(
+            self.sample_rate, self.num_samples, self.hop_samples, self.edge_samples, self.grid_samples
+        )
 
 
 def read_metadata(path):

@@ -9,7 +9,6 @@ import sys
 
 import numpy as np
 
-import tfmusictag
 from tfmusictag import _version, errors
 from tfmusictag.exporting import _convert, _files, _model, metadata, parity
 
@@ -17,6 +16,8 @@ _VARIANTS = {None: "float32", "float16": "float16", "dynamic": "dynamic", "int8"
 # Decoders overshoot full scale by a decibel or two. Beyond that the samples were not scaled.
 _MAX_PEAK = 2.0
 _STDERR_LINES = 15
+# Representative waveforms that are compared on, too.
+_COMPARED = 8
 
 
 def export_tflite(
@@ -71,6 +72,7 @@ def export_tflite(
     answering = _model.through(waveform, answer, model.name)
     classes = answer.shape[-1]
     rate = _rate(model, sample_rate)
+    framing = _model.framing(model, samples, rate)
     found = metadata.TFLiteMetadata(
         name=_text("name", model.name if name is None else name),
         description=_text(
@@ -84,6 +86,9 @@ def export_tflite(
         licence=_text("licence", licence),
         sample_rate=rate,
         num_samples=samples,
+        hop_samples=framing.hop_samples,
+        edge_samples=framing.edge_samples,
+        grid_samples=framing.grid_samples,
         output=output,
         classes=classes,
         variant=_VARIANTS[quantization],
@@ -95,6 +100,9 @@ def export_tflite(
     waveforms = _representative(representative, quantization, samples)
 
     clips = parity.clips(samples, rate)
+    if waveforms is not None:
+        # What the ranges were measured for counts most.
+        clips |= {f"representative {k}": waveforms[k : k + 1] for k in range(min(len(waveforms), _COMPARED))}
     with _files.staging(path) as folder:
         _prepare(folder, answering, found, clips, waveforms)
         _run_child(folder, path)
@@ -104,7 +112,7 @@ def export_tflite(
         parity.check(
             expected,
             received,
-            tolerance=parity.TOLERANCES[found.variant],
+            bounds=parity.BOUNDS[found.variant],
             scores=output == "tags" and parity.are_scores(expected),
             what=f"{found.variant} TFLite",
         )
@@ -233,7 +241,7 @@ def _prepare(folder, answering, found, clips, waveforms):
 def _run_child(folder, path):
     """Converts in a child process; whatever befalls it becomes a ModelError here."""
     # The child has to find this package also when it runs from a source tree.
-    home = str(pathlib.Path(tfmusictag.__file__).parent.parent)
+    home = str(pathlib.Path(__file__).parents[2])
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")])),

@@ -1,11 +1,19 @@
 """Weights from elsewhere: other projects' checkpoints, the cache, the inspection of files before Keras reads them.
 
 Stands under the applications: it knows files, arrays and names, and fills whatever model it is handed. Importing it
-imports neither TensorFlow nor h5py.
+imports none of its modules: a catalogue card is read without them.
 """
 
-from tfmusictag.porting.weights import load as load_weights
-from tfmusictag.porting.weights import save as save_weights
-from tfmusictag.porting.wheel import Wheel
+from tfmusictag._lazy import lazy_attributes
 
-__all__ = ["Wheel", "load_weights", "save_weights"]
+__getattr__, __dir__ = lazy_attributes(
+    __name__,
+    {
+        "Wheel": "wheel",
+        "cache": None,
+        "hdf5": None,
+        "load_weights": "weights",
+        "save_weights": "weights",
+        "wheel": None,
+    },
+)

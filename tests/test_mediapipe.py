@@ -1,0 +1,45 @@
+"""The real mobile client: MediaPipe's AudioClassifier opens every variant and hears what Keras hears."""
+
+import numpy as np
+import pytest
+import signals
+import test_exporting
+
+try:
+    # It loads libGL, libEGL and libGLES of the system although it draws nothing.
+    from mediapipe.tasks.python import BaseOptions, audio
+    from mediapipe.tasks.python.components import containers
+except (ImportError, OSError) as error:
+    pytest.skip(f"MediaPipe cannot be loaded here: {error}", allow_module_level=True)
+
+TOP = 3
+
+
+def clips():
+    return {
+        "loud": signals.noise(test_exporting.SAMPLES, seed=5),
+        "quiet": 0.01 * signals.noise(test_exporting.SAMPLES, seed=6),
+        "tone": signals.tone(test_exporting.SAMPLES, 440, test_exporting.RATE),
+    }
+
+
+@pytest.mark.parametrize("variant", test_exporting.VARIANTS)
+def test_the_client_names_the_tags_that_keras_names(variant):
+    options = audio.AudioClassifierOptions(
+        base_options=BaseOptions(model_asset_path=str(test_exporting.exported(variant)))
+    )
+    with audio.AudioClassifier.create_from_options(options) as classifier:
+        for name, clip in clips().items():
+            expected = np.asarray(test_exporting.model()(clip[np.newaxis], training=False))[0]
+            data = containers.AudioData.create_from_array(clip, test_exporting.RATE)
+            (result,) = classifier.classify(data)
+            categories = result.classifications[0].categories
+            heard = {category.category_name: category.score for category in categories}
+            assert set(heard) == set(test_exporting.LABELS)
+            assert all(category.category_name == test_exporting.LABELS[category.index] for category in categories)
+            scores = np.array([heard[label] for label in test_exporting.LABELS])
+            largest = test_exporting.LARGEST[variant]
+            np.testing.assert_allclose(scores, expected, rtol=0, atol=largest, err_msg=name)
+            # Tags whose scores lie closer than the variant's error may change places; no other may come in.
+            best = np.argsort(-scores)[:TOP]
+            assert expected[best].min() >= np.sort(expected)[-TOP] - 2 * largest, name
