@@ -2,19 +2,21 @@
 
 import argparse
 import contextlib
-import csv
-import io
 import json
 import logging
+import math
 import os
 import sys
+import time
+import traceback
 
-from tfmusictag import applications, errors
+from tfmusictag import _output, applications, errors
 from tfmusictag._lazy import lazy_module
 from tfmusictag._version import __version__
 
 exporting = lazy_module("tfmusictag.exporting")
 tagger = lazy_module("tfmusictag.tagger")
+logger = logging.getLogger("tfmusictag")
 
 _DONE, _SOME_FAILED, _WRONG_USAGE, _NO_MODEL, _INTERRUPTED, _NO_READER = 0, 1, 2, 3, 130, 141
 
@@ -23,84 +25,153 @@ _DONE, _SOME_FAILED, _WRONG_USAGE, _NO_MODEL, _INTERRUPTED, _NO_READER = 0, 1, 2
 _AUDIO_ENDINGS = tuple(
     f".{name}"
     for name in (
-        *("aac", "aif", "aifc", "aiff", "ape", "au", "caf", "flac", "m4a", "mp2", "mp3", "mpc", "oga", "ogg", "opus"),
-        *("raw", "snd", "w64", "wav", "wma", "wv"),
+        *("aac", "aif", "aifc", "aiff", "ape", "au", "bwf", "caf", "dff", "dsf", "flac", "m4a", "m4b", "mp1", "mp2"),
+        *("mp3", "mpc", "oga", "ogg", "opus", "ra", "raw", "rf64", "snd", "tta", "voc", "w64", "wav", "wma", "wv"),
     )
 )
 
 
-class _UsageError(Exception):
-    """A wrong call that argparse could not see."""
-
-
 def main(arguments=None):
     """Runs the command line and returns its exit status: 0, 1 some inputs failed, 2 usage, 3 no model, 130, 141."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
-    level = logging.ERROR if options.quiet else logging.DEBUG if options.verbose else logging.INFO
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("tfmusictag").setLevel(level)
+    _output.prepare_streams()
+    options = _parse(arguments)
     try:
-        status = options.run(options)
-        sys.stdout.flush()
+        with _logging(options):
+            status = options.run(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
         # The reader went away, as `head` does; what is still buffered must not complain at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return _NO_READER
     except Exception as error:
         if options.debug:
-            raise
+            traceback.print_exc()
         if isinstance(error, errors.ModelError):
             print(f"tfmusictag: {error} [{error.code}]", file=sys.stderr)
             return _NO_MODEL
-        if isinstance(error, (_UsageError, ValueError, ImportError, FileExistsError)):
+        if isinstance(error, (ValueError, ImportError, FileExistsError)):
             print(f"tfmusictag: {error}", file=sys.stderr)
             return _WRONG_USAGE
         print(f"tfmusictag: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
         return _SOME_FAILED
 
 
+@contextlib.contextmanager
+def _logging(options):
+    """Sends the package's log to standard error meanwhile."""
+    handler = logging.StreamHandler(sys.stderr)
+    logger.addHandler(handler)
+    before = logger.level
+    logger.setLevel(logging.ERROR if options.quiet else logging.DEBUG if options.verbose else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in a line, with the nearest of the allowed values, and takes no abbreviations."""
+
+    def __init__(self, **options):
+        super().__init__(**options, allow_abbrev=False)
+
+    def error(self, message):
+        self.exit(_WRONG_USAGE, f"{self.prog}: {message} ({self.prog} --help tells more)\n")
+
+    def _check_value(self, action, value):  # argparse's own, which knows no nearest value; without it all else works
+        if action.choices is not None and value not in action.choices:
+            name = action.option_strings[-1] if action.option_strings else action.metavar
+            raise argparse.ArgumentError(None, str(errors.unknown_choice(name, value, action.choices)))
+
+
+def _parse(arguments):
+    parser = _parser()
+    unset = argparse.Namespace(quiet=False, verbose=False, debug=False)
+    options, rest = parser.parse_known_args(arguments, unset)
+    # argparse takes inputs in one place only: `tag a.wav --top 1 b.wav` leaves b.wav over.
+    unknown = [text for text in rest if not hasattr(options, "inputs") or (text.startswith("-") and text != "-")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        options.inputs = [*options.inputs, *rest]
+    return options
+
+
+def _number(kind, *, zero=False):
+    """Makes the type of an option that is a positive number, or 0 where that is allowed."""
+    rule = f"a {'whole ' if kind is int else ''}number {'from 0' if zero else 'above 0'}"
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = -1
+        if not 0 <= value < math.inf or (value == 0 and not zero):
+            raise argparse.ArgumentTypeError(f"must be {rule}; received {text!r}")
+        return value
+
+    return parse
+
+
+def _shard(text):
+    try:
+        which, of = (int(part) for part in text.split("/"))
+    except ValueError:
+        which, of = 0, 0
+    if not 1 <= which <= of:
+        raise argparse.ArgumentTypeError(f"must be I/N with 1 <= I <= N, such as 1/4; received {text!r}")
+    return which, of
+
+
 def _parser():
-    parser = argparse.ArgumentParser(prog="tfmusictag", description="Names what is heard in music.")
+    # Before the command or after it; unset ones are not written, so that the second place does not undo the first.
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    loudness = common.add_mutually_exclusive_group()
+    loudness.add_argument("--quiet", action="store_true", help="say nothing but results and errors")
+    loudness.add_argument("--verbose", action="store_true", help="say more on standard error")
+    common.add_argument("--debug", action="store_true", help="show tracebacks")
+
+    parser = _Parser(prog="tfmusictag", description="Names what is heard in music.", parents=[common])
     parser.add_argument("--version", action="version", version=f"tfmusictag {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--quiet", action="store_true", help="say nothing but results and errors")
-    common.add_argument("--verbose", action="store_true", help="say more on standard error")
-    common.add_argument("--debug", action="store_true", help="show tracebacks")
-
-    model = argparse.ArgumentParser(add_help=False)
+    model = _Parser(add_help=False)
     model.add_argument("--model", default="musicnn", metavar="NAME", help="catalogue name or .tflite file [musicnn]")
     model.add_argument("--weights", metavar="W", help="preset or path of weights [the model's first preset]")
 
-    listening = argparse.ArgumentParser(add_help=False)
+    listening = _Parser(add_help=False)
     listening.add_argument(
         "inputs", nargs="*", metavar="PATH", help="files, folders, or - for a list on standard input"
     )
     listening.add_argument("--recursive", action="store_true", help="descend into folders")
-    listening.add_argument("--shard", metavar="I/N", help="take only every Nth input, beginning with the Ith")
+    listening.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="take only every Nth input, beginning with the Ith"
+    )
     listening.add_argument("--demo", action="store_true", help="listen to a clip that is synthesised here")
     listening.add_argument(
-        "--hop-s", type=float, metavar="S", help="seconds from window to window [no gap, no overlap]"
+        "--hop-s", type=_number(float), metavar="S", help="seconds from window to window [no gap, no overlap]"
     )
     listening.add_argument("--pad", choices=("repeat", "zero"), default="repeat", help="how short clips are filled")
     listening.add_argument("--strict", action="store_true", help="refuse files shorter than they declare")
     listening.add_argument("--runtime", choices=("litert", "keras"), default="litert")
-    listening.add_argument("--threads", type=int, metavar="N", help="[number of cores]")
+    listening.add_argument("--threads", type=_number(int), metavar="N", help="[number of cores]")
     listening.add_argument("--output", metavar="FILE", help="where results go [standard output]")
     listening.add_argument("--overwrite", action="store_true", help="replace the output file")
     listening.add_argument("--resume", action="store_true", help="keep the output file and skip the inputs it has")
-    listening.add_argument("--format", choices=("text", "json", "csv"), help="[text on a terminal, else json]")
+    listening.add_argument(
+        "--format", choices=("text", "json", "csv"), help="[csv for a .csv file, text on a terminal, else json]"
+    )
 
     tag = commands.add_parser("tag", parents=[common, model, listening], help="tag files")
-    tag.add_argument("--top", type=int, default=5, metavar="N", help="best tags to give; 0 gives all [5]")
+    tag.add_argument(
+        "--top", type=_number(int, zero=True), default=5, metavar="N", help="best tags to give; 0 gives all [5]"
+    )
     tag.add_argument("--aggregate", choices=("mean", "max"), default="mean", help="how windows become a file's scores")
     tag.set_defaults(run=_tag)
 
@@ -130,8 +201,8 @@ def _parser():
     plot.add_argument("input", metavar="FILE")
     plot.add_argument("path", metavar="PICTURE", help="such as taggram.png; the ending chooses the format")
     plot.add_argument("--kind", choices=("taggram",), default="taggram")
-    plot.add_argument("--top", type=int, default=15, metavar="N", help="tags to show [15]")
-    plot.add_argument("--hop-s", type=float, metavar="S", help="seconds from window to window")
+    plot.add_argument("--top", type=_number(int), default=15, metavar="N", help="tags to show [15]")
+    plot.add_argument("--hop-s", type=_number(float), metavar="S", help="seconds from window to window")
     plot.add_argument("--overwrite", action="store_true", help="replace the picture")
     plot.set_defaults(run=_plot)
     return parser
@@ -141,14 +212,11 @@ def _parser():
 
 
 def _tag(options):
-    if options.top < 0:
-        raise _UsageError(f"`--top` must not be negative; received {options.top}.")
-    listener = _tagger(options, aggregate=options.aggregate)
-    return _listen(options, listener.tag_many, _TagWriter(options.top or None))
+    return _listen(options, _tagger(options, aggregate=options.aggregate).tag_many, _output.Tags(options.top or None))
 
 
 def _embed(options):
-    return _listen(options, _tagger(options).embed_many, _EmbeddingWriter())
+    return _listen(options, _tagger(options).embed_many, _output.Embeddings())
 
 
 def _tagger(options, **more):
@@ -165,19 +233,25 @@ def _tagger(options, **more):
 
 
 def _listen(options, listen, writer):
+    started_s = time.monotonic()
     sources = _sources(options)
-    output = _Output(options, writer)
+    output = _output.Output(writer, options.output, options.format, overwrite=options.overwrite, resume=options.resume)
+    if output.replaces and any(source is not _DEMO and os.path.realpath(source) == output.path for source in sources):
+        raise ValueError(f"`--output` must not be one of the inputs; received {options.output!r}.")
     sources = [source for source in sources if printed(source) not in output.finished]
-    progress = _Progress(len(sources), options)
+    # The model is made ready here, before the output is touched, and not at all where nothing is left to do.
+    results = listen([_demo() if source is _DEMO else source for source in sources]) if sources else ()
+    progress = _output.Progress(len(sources), wanted=not options.quiet)
     failed = 0
     with output:
-        named = [_demo() if source is _DEMO else source for source in sources]
-        for source, result in zip(sources, listen(named), strict=True):
+        for source, result in zip(sources, results, strict=True):
             progress.clear()
             failed += result.status == "error"
             output.write(result, printed(source))
             progress.step()
     progress.clear()
+    level = logging.INFO if progress.shown else logging.DEBUG
+    logger.log(level, "%d done, %d failed, %.1f s", len(sources) - failed, failed, time.monotonic() - started_s)
     return _SOME_FAILED if failed else _DONE
 
 
@@ -198,215 +272,61 @@ def printed(source):
 def _sources(options):
     """Lists the inputs: files as they are named, folders by what is in them, `-` by the lines of standard input."""
     if options.demo == bool(options.inputs):
-        raise _UsageError("`PATH` or `--demo` must be given, and not both.")
+        raise ValueError("`PATH` or `--demo` must be given, and not both.")
+    if options.demo:
+        return [_DEMO]
     found = []
     for name in options.inputs:
-        if name == "-":
-            lines = sys.stdin.buffer.read().split(b"\n")
-            found += [os.fsdecode(line.removesuffix(b"\r")) for line in lines if line.strip()]
-        elif os.path.isdir(name):
-            found += _in_folder(name, options.recursive)
-        else:
-            found.append(name)
-    if options.demo:
-        found = [_DEMO]
+        for path in _standard_input() if name == "-" else [name]:
+            found += _in_folder(path, options.recursive) if os.path.isdir(path) else [path]
     if options.shard is not None:
-        try:
-            which, of = (int(part) for part in options.shard.split("/"))
-        except ValueError:
-            which, of = 0, 0
-        if not 1 <= which <= of:
-            raise _UsageError(f"`--shard` must be I/N with 1 <= I <= N, such as 1/4; received {options.shard!r}.")
+        which, of = options.shard
         found = found[which - 1 :: of]
     return found
 
 
+def _standard_input():
+    if sys.stdin is None:
+        raise ValueError("`-` stands for a list on standard input, which is closed.")
+    lines = sys.stdin.buffer.read().split(b"\n")
+    return [os.fsdecode(line.removesuffix(b"\r")) for line in lines if line.strip()]
+
+
 def _in_folder(folder, recursive):
     """Lists the audio files of a folder in order of their names; links to folders are followed once."""
-    found, seen = [], set()
-
-    def visit(folder):
-        stamp = os.stat(folder)
-        if (stamp.st_dev, stamp.st_ino) in seen:
-            return
-        seen.add((stamp.st_dev, stamp.st_ino))
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
-        except OSError:
-            found.append(folder)  # it is reported as an input that cannot be read
-            return
-        for entry in entries:
-            if os.path.isdir(entry.path):
-                if recursive:
-                    visit(entry.path)
-            elif entry.name.lower().endswith(_AUDIO_ENDINGS):
-                found.append(entry.path)
-
-    visit(folder)
+    found, seen, waiting = [], set(), [folder]
+    while waiting:
+        path = waiting.pop()
+        if not os.path.isdir(path):
+            if path.lower().endswith(_AUDIO_ENDINGS):
+                found.append(path)
+        elif recursive or path is folder:
+            try:
+                stamp = os.stat(path)
+                names = sorted(os.listdir(path), key=os.fsencode, reverse=True)
+            except OSError:
+                found.append(path)  # it is reported as an input that cannot be read
+                continue
+            if (stamp.st_dev, stamp.st_ino) not in seen:
+                seen.add((stamp.st_dev, stamp.st_ino))
+                waiting += [os.path.join(path, name) for name in names]
     if not found:
         deeper = "" if recursive else " (--recursive descends into folders)"
-        logging.getLogger("tfmusictag").warning("no audio files in %s%s", folder, deeper)
+        logger.warning("no audio files in %s%s", folder, deeper)
     return found
-
-
-class _Progress:
-    """A line on standard error that says how far the work is; only on a terminal."""
-
-    def __init__(self, total, options):
-        self._total, self._done = total, 0
-        self._on = sys.stderr.isatty() and not options.quiet and total > 1
-
-    def step(self):
-        self._done += 1
-        if self._on:
-            print(f"\r{self._done}/{self._total}", end="", file=sys.stderr, flush=True)
-
-    def clear(self):
-        if self._on:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-class _Output:
-    """Where results go: standard output, or a file that takes its name when all is done.
-
-    Until then they stand in FILE.part, line by line, so that `--resume` goes on after a kill.
-    """
-
-    def __init__(self, options, writer):
-        self._writer = writer
-        self._path = options.output
-        terminal = self._path is None and sys.stdout.isatty()
-        self._format = options.format or ("text" if terminal else "json")
-        self.finished = set()
-        self._kept = ""
-        if self._path is None:
-            if options.resume:
-                raise _UsageError("`--resume` needs `--output`, where the finished inputs stand.")
-            return
-        if options.resume and self._format == "text":
-            raise _UsageError("`--resume` needs `--format json` or `csv`; text cannot be read back.")
-        if os.path.exists(self._path) and not (options.overwrite or options.resume):
-            raise FileExistsError(f"{self._path} exists; --overwrite replaces it, --resume goes on with it.")
-        if options.resume:
-            for path in (self._path, self._part):
-                with contextlib.suppress(FileNotFoundError):
-                    self._keep(path)
-
-    @property
-    def _part(self):
-        return f"{self._path}.part"
-
-    def _keep(self, path):
-        """Takes over the whole lines of an earlier output; a last line that a kill cut off is done again."""
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            lines = file.read().splitlines(keepends=True)
-        for line in lines:
-            if not line.endswith("\n"):
-                continue
-            try:
-                row = (
-                    json.loads(line)
-                    if self._format == "json"
-                    else dict(zip(self._writer.columns, *csv.reader([line]), strict=True))
-                )
-                name, status = row["path"], row["status"]
-            except (ValueError, LookupError, TypeError) as error:
-                raise _UsageError(
-                    f"{path} cannot be gone on with: {line.strip()[:60]!r} is no {self._format} line."
-                ) from error
-            if status == "ok" and name not in self.finished:  # what failed is tried again
-                self.finished.add(name)
-                self._kept += line
-
-    def __enter__(self):
-        if self._path is None:
-            self._file = sys.stdout
-        else:
-            try:
-                self._file = open(self._part, "w", encoding="utf-8", errors="surrogateescape", newline="")
-            except OSError as error:
-                raise _UsageError(f"`--output` cannot be written: {self._part}: {error.strerror}.") from error
-        if self._format == "csv":
-            self._file.write(_csv_line(self._writer.columns))
-        self._file.write(self._kept)
-        return self
-
-    def write(self, result, name):
-        failed = result.status == "error"
-        row = {**(result.to_dict() if failed else self._writer.row(result)), "path": name}
-        line = json.dumps(row) + "\n"
-        # A failure always shows, as a line of JSON; once, where the results themselves are such lines on the screen.
-        if failed and not (self._format == "json" and self._path is None):
-            sys.stderr.write(line)
-            sys.stderr.flush()
-        if self._format == "json":
-            self._file.write(line)
-        elif self._format == "csv":
-            self._file.write(_csv_line(self._writer.cells(row)))
-        elif not failed:
-            self._file.write(self._writer.text(row))
-        self._file.flush()
-
-    def __exit__(self, kind, *_):
-        if self._path is None:
-            return
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        if kind is None:
-            os.replace(self._part, self._path)
-
-
-def _csv_line(cells):
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
-    return buffer.getvalue()
-
-
-class _TagWriter:
-    columns = ("path", "status", "duration_s", "model", "weights", "code", "message", "tags")
-
-    def __init__(self, top):
-        self._top = top
-
-    def row(self, result):
-        return result.to_dict(self._top)
-
-    def cells(self, row):
-        tags = ";".join(f"{tag['tag']}={tag['score']:.6f}" for tag in row.get("tags", ()))
-        return [*(row.get(column, "") for column in self.columns[:-1]), tags]
-
-    def text(self, row):
-        lines = [row["path"], *(f"  warning: {text}" for text in row["warnings"])]
-        lines += [f"  {tag['score']:.3f}  {tag['tag']}" for tag in row["tags"]]
-        return "\n".join(lines) + "\n"
-
-
-class _EmbeddingWriter:
-    columns = ("path", "status", "duration_s", "model", "weights", "code", "message", "embedding")
-
-    def row(self, result):
-        return result.to_dict()
-
-    def cells(self, row):
-        return [
-            *(row.get(column, "") for column in self.columns[:-1]),
-            ";".join(f"{value:.6f}" for value in row.get("embedding", ())),
-        ]
-
-    def text(self, row):
-        return f"{row['path']}\n  {' '.join(f'{value:.4f}' for value in row['embedding'])}\n"
 
 
 # --- models -------------------------------------------------------------------------------------------------------
 
 
 def _text_wanted(options):
-    return options.format == "text" or (options.format is None and sys.stdout.isatty())
+    return options.format == "text" or (options.format is None and _output.on_terminal())
 
 
 def _list(options):
     cards = [applications.card(name) for name in applications.list_models(options.pattern)]
+    if not cards:
+        logger.warning("no model matches %r; there are %s", options.pattern, ", ".join(applications.list_models()))
     for card in cards:
         if _text_wanted(options):
             print(f"{card.name:20} {card.title} (weights: {', '.join(card.presets) or 'none'})")
@@ -454,13 +374,15 @@ def _export(options):
     card = applications.card(options.model)
     weights = options.weights or next(iter(card.presets), None)
     if weights is None:
-        raise _UsageError(f"`--weights` must be given with --model {card.name}, which has no preset.")
-    if os.path.lexists(options.path) and not options.overwrite:
-        raise FileExistsError(f"{options.path} exists; --overwrite replaces it.")
+        raise ValueError(f"`--weights` must be given with --model {card.name}, which has no preset.")
     if options.to == "saved_model":
         for argument in ("quantization", "layer", "representative"):
             if getattr(options, argument):
-                raise _UsageError(f"`--{argument}` goes with --to tflite.")
+                raise ValueError(f"`--{argument}` goes with --to tflite.")
+    if options.representative and options.quantization != "int8":
+        raise ValueError("`--representative` goes with --quantization int8.")
+    if not os.path.isdir(options.path):  # folders are left to the export
+        _output.check_target(options.path, options.overwrite)
     representative = _representative(options, card) if options.quantization == "int8" else None
     model = card.build(weights=weights)
     if options.to == "saved_model":
@@ -483,7 +405,7 @@ def _representative(options, card):
     from tfmusictag.dsp import windows
 
     if not options.representative:
-        raise _UsageError(
+        raise ValueError(
             "`--representative` must name some real music with --quantization int8, which is calibrated by it."
         )
     found = []
@@ -492,20 +414,25 @@ def _representative(options, card):
             with audio.open_stream(name, card.sample_rate) as stream:
                 found += [window for _, window in windows.windows(stream, card.framing)]
         except errors.AudioError as error:
-            raise _UsageError(f"`--representative`: {name}: {error}") from error
+            raise ValueError(f"`--representative`: {name}: {error}") from error
     return found
 
 
 def _plot(options):
-    if os.path.lexists(options.path) and not options.overwrite:
-        raise FileExistsError(f"{options.path} exists; --overwrite replaces it.")
+    _output.check_target(options.path, options.overwrite)
     try:
         result = tagger.Tagger(options.model, options.weights, hop_s=options.hop_s).tag(options.input)
     except errors.AudioError as error:
-        failure = {"path": os.fsdecode(options.input), "status": "error", "code": error.code, "message": str(error)}
-        print(json.dumps(failure), file=sys.stderr)
+        _output.complain(tagger.Failure(options.input, error.code, str(error)).to_dict())
         return _SOME_FAILED
-    result.plot(options.path, top=options.top)
+    name, ending = os.path.splitext(os.path.realpath(options.path))
+    part = f"{name}.part{ending}"
+    try:
+        result.plot(part, top=options.top)
+        os.replace(part, name + ending)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
     print(options.path)
     return _DONE
 

@@ -1,6 +1,6 @@
 """Errors that a caller may want to tell apart: each has a stable, short `code` beside its readable text."""
 
-import difflib
+import os
 
 
 class TfmusictagError(Exception):
@@ -21,6 +21,8 @@ class ModelError(TfmusictagError):
 
 def unknown_choice(argument, received, allowed):
     """Returns a ValueError that names the argument, the allowed values, what came and the nearest of them."""
+    import difflib
+
     allowed = list(allowed)
     by_lower = {str(value).lower(): value for value in allowed}
     near = difflib.get_close_matches(str(received).lower(), by_lower, n=1, cutoff=0.5)
@@ -31,3 +33,8 @@ def unknown_choice(argument, received, allowed):
 def missing_extra(package, extra):
     """Returns an ImportError that names the extra to install."""
     return ImportError(f"{package} is not installed; `pip install tfmusictag[{extra}]` brings it.", name=package)
+
+
+def printable(source):
+    """Returns a text for a path; for bytes or an open file, what it is."""
+    return os.fsdecode(source) if isinstance(source, str | os.PathLike) else f"<{type(source).__name__}>"

@@ -1,8 +1,9 @@
 """Pictures; matplotlib loads when one is drawn."""
 
 import os
+import warnings
 
-from tfmusictag.errors import missing_extra
+from tfmusictag.errors import missing_extra, printable
 
 
 def taggram(tags, path=None, top=15):
@@ -39,8 +40,11 @@ def taggram(tags, path=None, top=15):
     axes.set_yticks(np.arange(len(names)) + 0.5, names)
     axes.invert_yaxis()
     axes.set_xlabel("time [s]")
-    axes.set_title(f"{os.path.basename(str(tags.path))} · {tags.model}, {tags.weights}")
+    name = os.fsencode(os.path.basename(printable(tags.path))).decode(errors="replace")  # no font has lone surrogates
+    axes.set_title(f"{name} · {tags.model}, {tags.weights}", parse_math=False)
     figure.colorbar(mesh, ax=axes, label="score")
     if path is not None:
-        figure.savefig(path, dpi=120)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # a box stands for the sign
+            figure.savefig(path, dpi=120)
     return figure

@@ -10,7 +10,7 @@ import queue
 import sys
 import threading
 
-from tfmusictag import applications, errors, exporting
+from tfmusictag import applications, errors, exporting, porting
 from tfmusictag._lazy import lazy_module
 from tfmusictag._quiet import native_messages_silenced
 from tfmusictag.porting import cache
@@ -126,7 +126,10 @@ class _File:
     features = ()
 
     def __init__(self, path):
-        found = exporting.read_metadata(path)
+        try:
+            found = exporting.read_metadata(path)
+        except OSError as error:
+            raise errors.ModelError("bad_model", f"cannot read {os.fspath(path)}: {error.strerror}.") from error
         self.name = found.name
         self.weights = os.fspath(path)
         self.framing = found.framing
@@ -220,6 +223,9 @@ def prepared_file(card, weights, output=None):
     if path.exists():
         logger.warning("%s is damaged and is made anew", path)
     logger.info("preparing %s with weights %s for this machine; this happens once", card.name, weights)
+    if weights in card.presets:
+        # Here and not in the other process, so that a download is seen, and fails before TensorFlow has loaded.
+        porting.fetch_preset(card.presets[weights], application=card.name)
     job = {"model": card.name, "weights": os.fspath(weights), "output": output, "path": str(path)}
     source = str(pathlib.Path(__file__).parents[1])
     search = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))

