@@ -812,7 +812,7 @@ def test_notes_of_decoders_are_not_shown_beside_text(trained, hostile_folder):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out.decode().splitlines()[0] == str(folder / "hole.mp3")
-    assert [row["code"] for row in json_lines(err.decode())] == ["empty_file", "not_audio"]
+    assert [row["code"] for row in json_lines(err.decode())] == ["empty_file", "decode_failed"]
 
 
 def test_the_clip_made_here_is_tagged_as_what_it_is(run, trained):
