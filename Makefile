@@ -1,6 +1,7 @@
 # Two commands for everybody: `make tag FILE=song.mp3` and `make test`. The rest is for those who work on the package.
 
 FILE ?=
+TESTS ?=
 MODEL ?= musicnn
 WEIGHTS ?= mtat
 # The first Python that TensorFlow has packages for.
@@ -12,21 +13,17 @@ NEWEST := .venv
 OLDEST := .venv-oldest
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: tag test test-oldest test-full lint format bench clean
+.PHONY: tag test test-oldest lint format bench clean
 
 tag: $(NEWEST)/installed
 	@TF_CPP_MIN_LOG_LEVEL=3 $(NEWEST)/bin/tfmusictag tag --format text --model "$(MODEL)" --weights "$(WEIGHTS)" \
 		$(if $(FILE),-- "$(FILE)",--demo)
 
 test: $(NEWEST)/tests-installed
-	$(NEWEST)/bin/python -m pytest $(TESTS)
+	$(NEWEST)/bin/python -m pytest -n auto $(TESTS)
 
 test-oldest: $(OLDEST)/tests-installed
-	$(OLDEST)/bin/python -m pytest $(TESTS)
-
-# Conversions of full-size models, left out of `make test`.
-test-full: $(NEWEST)/tests-installed
-	$(NEWEST)/bin/python -m pytest -m full $(TESTS)
+	$(OLDEST)/bin/python -m pytest -n auto $(TESTS)
 
 lint: $(NEWEST)/tests-installed
 	$(NEWEST)/bin/ruff check . && $(NEWEST)/bin/ruff format --check .
