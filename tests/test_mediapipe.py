@@ -5,6 +5,10 @@ import pytest
 import signals
 import test_exporting
 
+import tfmusictag as tmt
+from tfmusictag import exporting, runtimes
+from tfmusictag.dsp import demo
+
 try:
     # It loads libGL, libEGL and libGLES of the system although it draws nothing.
     from mediapipe.tasks.python import BaseOptions, audio
@@ -23,12 +27,29 @@ def clips():
     }
 
 
+def classifier_of(path):
+    return audio.AudioClassifier.create_from_options(
+        audio.AudioClassifierOptions(base_options=BaseOptions(model_asset_path=str(path)))
+    )
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("weights", ["mtat", "msd"])
+def test_the_client_names_the_top_tags_of_a_trained_model(weights):
+    card = tmt.card("musicnn")
+    window = demo.clip()[: card.input_samples]
+    expected = np.asarray(card.build(weights=weights)(window[np.newaxis], training=False))[0]
+    path = runtimes.prepared_file(card, weights)
+    assert exporting.read_metadata(path).licence == "ISC"
+    with classifier_of(path) as classifier:
+        (result,) = classifier.classify(containers.AudioData.create_from_array(window, card.sample_rate))
+    heard = [category.category_name for category in result.classifications[0].categories]
+    assert heard[:5] == [card.labels(weights)[index] for index in np.argsort(-expected)[:5]]
+
+
 @pytest.mark.parametrize("variant", test_exporting.VARIANTS)
 def test_the_client_names_the_tags_that_keras_names(variant):
-    options = audio.AudioClassifierOptions(
-        base_options=BaseOptions(model_asset_path=str(test_exporting.exported(variant)))
-    )
-    with audio.AudioClassifier.create_from_options(options) as classifier:
+    with classifier_of(test_exporting.exported(variant)) as classifier:
         for name, clip in clips().items():
             expected = np.asarray(test_exporting.model()(clip[np.newaxis], training=False))[0]
             data = containers.AudioData.create_from_array(clip, test_exporting.RATE)

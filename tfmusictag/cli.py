@@ -394,6 +394,7 @@ def _export(options):
             quantization=options.quantization,
             representative=representative,
             output=options.layer,
+            licence=card.licence_of(weights),
             overwrite=options.overwrite,
         )
     print(path)

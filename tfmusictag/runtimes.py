@@ -293,7 +293,8 @@ def _prepare(job):
         model = card.optimise(model)
     path = pathlib.Path(job["path"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    exporting.export_tflite(model, path, output=job["output"], overwrite=True)
+    licence = card.licence_of(job["weights"])
+    exporting.export_tflite(model, path, output=job["output"], licence=licence, overwrite=True)
     _seal(path).write_text(cache.sha256(path), encoding="ascii")
 
 

@@ -75,6 +75,10 @@ class Card:
             raise errors.unknown_choice("weights", name, self.presets)
         return self.presets[name]
 
+    def licence_of(self, weights):
+        """Returns the licence of a preset's weights; of weights from a path, that nobody stated one."""
+        return self.presets[weights].licence if weights in self.presets else "not stated"
+
     def labels(self, preset):
         """Returns the tags of a preset, in output order, as a tuple."""
         return vocabulary.labels(self.preset(preset).vocabulary)
