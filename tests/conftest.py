@@ -8,24 +8,17 @@ import pytest
 # TensorFlow's notes on the machine are no warnings of ours; set before anything imports it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The cache of the tests lies in the checkout, so that the 29 MB of weights come once and not at every run.
-CACHE = pathlib.Path(__file__).parents[1] / ".cache"
-os.environ["TFMUSICTAG_CACHE"] = os.environ.get("TFMUSICTAG_TEST_CACHE", str(CACHE))
+CACHE = pathlib.Path(os.environ.get("TFMUSICTAG_TEST_CACHE") or pathlib.Path(__file__).parents[1] / ".cache")
+os.environ["TFMUSICTAG_CACHE"] = str(CACHE)
 SHARED_AUDIO = pathlib.Path(__file__).parents[2] / "shared" / "audio"
 
 
 @pytest.fixture(scope="session")
 def trained():
     """Asks for the trained weights; skips where the wheel cannot be had, since everything else can be tested."""
-    import tfmusictag as tmt
-    from tfmusictag import errors
-    from tfmusictag.porting import wheel
+    import musicnn_wheel
 
-    try:
-        return wheel.fetch(tmt.card("musicnn").presets["mtat"].source)
-    except errors.ModelError as error:
-        if os.environ.get("CI"):
-            raise  # there the network is part of the promise
-        pytest.skip(f"the trained weights cannot be had: {error}")
+    return musicnn_wheel.wheel_path()
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,10 @@
-"""The wheel with the trained weights, for the tests that need it: fetched once, kept between sessions."""
+"""The wheel with the trained weights, for the tests that need it: fetched once, kept in the cache of the tests."""
 
 import functools
 import os
-import pathlib
 from unittest import mock
 
+import conftest
 import pytest
 
 from tfmusictag.applications.musicnn import PRESETS
@@ -14,8 +14,7 @@ from tfmusictag.porting import wheel
 
 @functools.cache
 def _fetch():
-    folder = os.environ.get("TFMUSICTAG_TEST_CACHE") or pathlib.Path.home() / ".cache" / "tfmusictag-tests"
-    with mock.patch.dict(os.environ, TFMUSICTAG_CACHE=str(folder)):
+    with mock.patch.dict(os.environ, TFMUSICTAG_CACHE=str(conftest.CACHE)):
         try:
             return wheel.fetch(PRESETS["mtat"].source)
         except ModelError as error:
@@ -23,10 +22,11 @@ def _fetch():
 
 
 def wheel_path():
-    """Returns the path of the wheel, in `TFMUSICTAG_TEST_CACHE`/downloads; skips the test without a network."""
+    """Returns the path of the wheel; skips the test without a network."""
     fetched = _fetch()
     if isinstance(fetched, ModelError):
-        if fetched.code in ("offline", "download_failed"):
+        # On a machine that tests for others, the network is part of the promise.
+        if fetched.code in ("offline", "download_failed") and not os.environ.get("CI"):
             pytest.skip(f"no trained weights without a network: {fetched}")
         raise fetched
     return fetched
