@@ -35,6 +35,9 @@ def main(arguments=None):
     """Runs the command line and returns its exit status: 0, 1 some inputs failed, 2 usage, 3 no model, 130, 141."""
     _output.prepare_streams()
     options = _parse(arguments)
+    if not options.verbose:
+        # TensorFlow, where it is needed, would report on graphics cards that are not there.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with _logging(options):
             status = options.run(options)
