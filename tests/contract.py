@@ -8,9 +8,11 @@ import keras
 import numpy as np
 import signals
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 import tfmusictag as tmt
 from tfmusictag import exporting
+from tfmusictag._quiet import native_messages_silenced
 
 CLASSES = 5
 
@@ -178,6 +180,18 @@ def check_saved_model(name, row, tmp_path):
     exporting.export_saved_model(model, tmp_path / "saved")
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     np.testing.assert_allclose(np.asarray(loaded.serve(clips(name))["tags"]), predict(model, clips(name)), atol=1e-5)
+
+
+def check_tflite(name, row, tmp_path):
+    """What a phone computes; that operations are built in, `export_tflite` asserts itself."""
+    model = tiny(name)
+    labels = [f"tag {index}" for index in range(CLASSES)]
+    path = exporting.export_tflite(model, tmp_path / "model.tflite", labels=labels)
+    with native_messages_silenced():
+        runner = Interpreter(str(path)).get_signature_runner("serve")
+    answers = np.concatenate([runner(waveform=clip[np.newaxis])["tags"] for clip in clips(name)])
+    np.testing.assert_allclose(answers, predict(model, clips(name)), atol=1e-5)
+    assert exporting.read_metadata(path).framing == tmt.card(name).framing
 
 
 def check_optimised(name, row):
