@@ -13,6 +13,7 @@ import musicnn_wheel
 import numpy as np
 import pytest
 import tensorflow as tf
+from golden import GOLDEN, probe
 from test_cache import leftovers, make_wheel, small_disk
 
 from tfmusictag.applications.musicnn import PRESETS
@@ -22,33 +23,6 @@ from tfmusictag.porting import hdf5, load_weights, musicnn, save_weights, tf1_ch
 # The wheel
 
 
-# Sigmoid outputs of the original TensorFlow 1 graphs for the probe below, with the shipped weights.
-_GOLDEN = {
-    "MTT_musicnn": """
-        0.435635 0.138401 0.413796 0.001046 0.035812 0.023168 0.003220 0.043262 0.002164 0.216632 0.004006 0.006313
-        0.003103 0.355988 0.004593 0.057022 0.000281 0.025861 0.169740 0.251866 0.160188 0.032478 0.007249 0.005590
-        0.039712 0.000464 0.028906 0.151157 0.018519 0.062182 0.121926 0.000307 0.097094 0.105004 0.009542 0.012720
-        0.116504 0.001764 0.000150 0.096802 0.022978 0.000738 0.030143 0.001032 0.009866 0.000910 0.017073 0.001357
-        0.024386 0.010280""",
-    "MSD_musicnn": """
-        0.002169 0.000526 0.002369 0.000270 0.001275 0.007119 0.000197 0.002204 0.000625 0.004213 0.005213 0.917114
-        0.000276 0.000588 0.000014 0.000001 0.000030 0.001042 0.000371 0.000079 0.004178 0.001171 0.000258 0.007628
-        0.001382 0.000012 0.000013 0.000783 0.003139 0.001835 0.009185 0.002238 0.003047 0.000003 0.000003 0.000046
-        0.002494 0.000661 0.000029 0.000047 0.000003 0.000054 0.016533 0.000176 0.000001 0.000002 0.000008 0.000368
-        0.000007 0.000041""",
-    "MTT_vgg": """
-        0.276093 0.045287 0.129911 0.316754 0.041644 0.047068 0.347567 0.155908 0.052819 0.056394 0.195769 0.071828
-        0.034783 0.070104 0.248711 0.087377 0.005859 0.023975 0.059267 0.065992 0.067019 0.052104 0.007569 0.116718
-        0.065586 0.017785 0.054270 0.055242 0.052603 0.050064 0.038112 0.002070 0.016171 0.042265 0.004513 0.027686
-        0.033642 0.064247 0.020290 0.036265 0.043925 0.013982 0.007160 0.020841 0.028993 0.108814 0.044733 0.059522
-        0.038140 0.015487""",
-    "MSD_vgg": """
-        0.085636 0.038878 0.037671 0.051785 0.517627 0.020543 0.286005 0.018303 0.012890 0.033148 0.005879 0.047724
-        0.008116 0.005965 0.021187 0.011631 0.018942 0.002807 0.140617 0.027818 0.013692 0.018911 0.003085 0.015824
-        0.031765 0.044024 0.018467 0.022580 0.017743 0.004640 0.102025 0.003252 0.003031 0.019210 0.012558 0.027794
-        0.015035 0.004432 0.005097 0.005822 0.022905 0.317713 0.024176 0.013973 0.028337 0.003250 0.010961 0.001670
-        0.253540 0.003508""",
-}
 # Pools (frames, bands) with their strides, as the four graphs have them.
 _POOLS = {
     "MTT_vgg": (((4, 1), (2, 2)), ((2, 2), (2, 2)), ((2, 2), (2, 2)), ((2, 2), (2, 2)), ((4, 4), (4, 4))),
@@ -56,11 +30,10 @@ _POOLS = {
 }
 
 
-def probe():
-    frame, band = np.mgrid[:187, :96].astype("float64")
-    x = 1.5 + 1.2 * np.sin(0.07 * frame + 0.13 * band) + 0.5 * np.cos(0.0011 * frame * band)
-    assert abs(x.sum() - 27694.0894) < 1e-2
-    return x.astype("float32")[..., None]  # (frames, bands, 1)
+def _golden(name):
+    """The golden values by the name of the checkpoint's folder."""
+    prefix, network = name.split("_")
+    return GOLDEN[network, {"MTT": "mtat", "MSD": "msd"}[prefix]]
 
 
 class Reference:
@@ -136,9 +109,9 @@ def test_the_checkpoints_hold_what_the_original_graphs_ran_on(name, count):
     variables = read_from_wheel(name)
     assert len(variables) == count
     network = Reference(variables)
-    logits = network.vgg(probe(), _POOLS[name]) if "vgg" in name else network.musicnn(probe())
+    logits = network.vgg(probe()[0], _POOLS[name]) if "vgg" in name else network.musicnn(probe()[0])
     # Printed to six decimals; float32 sums of up to 4,500 terms differ by less.
-    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), np.array(_GOLDEN[name].split(), float), atol=1e-5)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), np.array(_golden(name).split(), float), atol=1e-5)
     assert not network.unused()
 
 
