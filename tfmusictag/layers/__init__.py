@@ -5,9 +5,19 @@ import importlib
 from tfmusictag._lazy import lazy_attributes
 
 _HOMES = {
+    "BatchToFrames": "batch_to_frames",
+    "DepthToSpace": "depth_to_space",
+    "FramesToBatch": "frames_to_batch",
     "Interleave": "interleave",
     "LogMel": "log_mel",
+    "PackingBlock": "packing_block",
+    "RateScale": "rate_scale",
+    "ResidualConv": "residual_conv",
+    "Scattering1D": "scattering_1d",
+    "SpaceToDepth": "space_to_depth",
     "TagScores": "tag_scores",
+    "TimeFrequencyScattering": "time_frequency_scattering",
+    "UnpackingBlock": "unpacking_block",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 (the names are those of the table)
 __getattr__, __dir__ = lazy_attributes(__name__, _HOMES)

@@ -1,6 +1,5 @@
 """LogMel: the mel front-end of every family as one layer, with the published settings as presets."""
 
-import json
 import warnings
 
 import kapre
@@ -11,7 +10,7 @@ from keras import ops
 
 from tfmusictag import errors
 from tfmusictag.dsp import framing
-from tfmusictag.layers import _precision
+from tfmusictag.layers import _frontend
 
 # What the families share: frames of 512 every 256 samples at 16 kHz, power spectrum, reflection at the ends.
 _COMMON = {
@@ -66,7 +65,7 @@ _HALF_MAX = 65_504.0
 
 
 @keras.saving.register_keras_serializable("tfmusictag")
-class LogMel(keras.layers.Layer):
+class LogMel(_frontend.Frontend):
     """Maps waveforms (batch, samples) in [-1, 1] to log-mel spectrograms (batch, frames, bands, 1), float32.
 
     Built of kapre's STFT, Magnitude and ApplyFilterbank, in the one arrangement that converts to built-in TFLite
@@ -115,7 +114,7 @@ class LogMel(keras.layers.Layer):
         implementation="rfft",
         **kwargs,
     ):
-        super().__init__(**_precision.float32_only("LogMel", kwargs))
+        super().__init__(kwargs)
         for argument, received, allowed in (
             ("mel_scale", mel_scale, ("slaney", "htk")),
             ("mel_norm", mel_norm, ("slaney", None)),
@@ -307,21 +306,3 @@ class LogMel(keras.layers.Layer):
             "mean": self.mean,
             "deviation": self.deviation,
         }
-
-    # Weights files carry the settings they were trained under, and are refused by a layer with others.
-
-    def save_own_variables(self, store):
-        super().save_own_variables(store)
-        store["frontend"] = np.frombuffer(json.dumps(self.settings(), sort_keys=True).encode(), dtype="uint8")
-
-    def load_own_variables(self, store):
-        if "frontend" not in list(store.keys()):
-            raise ValueError(
-                f"the weights file says nothing of the front-end that layer {self.name!r} computes. Load it into a "
-                "model built with include_frontend=False, if that is how it was trained."
-            )
-        stored = json.loads(bytes(np.asarray(store["frontend"], dtype="uint8")).decode())
-        differ = {key: (value, stored.get(key)) for key, value in self.settings().items() if stored.get(key) != value}
-        if differ:
-            text = ", ".join(f"{key}={theirs!r} and not {ours!r}" for key, (ours, theirs) in differ.items())
-            raise ValueError(f"the weights were trained behind another front-end than layer {self.name!r}: {text}.")
