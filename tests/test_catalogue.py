@@ -11,7 +11,7 @@ from tfmusictag.applications import _catalogue
 
 
 def test_models_are_found_without_being_named_anywhere():
-    assert tmt.list_models() == ["musicnn", "musicnn_big", "vgg"]
+    assert {"musicnn", "musicnn_big", "vgg"} < set(tmt.list_models())
     assert tmt.list_models("musi*") == ["musicnn", "musicnn_big"]
     assert tmt.list_models("nothing*") == []
 

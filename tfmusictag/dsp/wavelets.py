@@ -123,6 +123,20 @@ def _unscaled_kernel(wavelet, times):
     return window * (np.exp(2j * np.pi * wavelet.centre * times) - high / low)
 
 
+def circular_gain(wavelet, num_samples):
+    """Returns how much larger the filter of `response` is than that of `kernel`, on a circle of `num_samples`.
+
+    It is 1 but on a circle shorter than the kernel, whose ends meet there and partly cancel.
+    """
+    samples = reach(wavelet)
+    if 2 * samples + 1 <= num_samples:
+        return 1.0
+    values = kernel(wavelet, np.arange(-samples, samples + 1))
+    circle = np.zeros(num_samples, values.dtype)
+    np.add.at(circle, np.arange(-samples, samples + 1) % num_samples, values)
+    return 1 / np.abs(circle).sum()
+
+
 def reach(wavelet, negligible=_NEGLIGIBLE):
     """Returns after how many samples from its middle a kernel's window is below `negligible`, relative to its top."""
     return math.ceil(math.sqrt(-2 * math.log(negligible)) / (2 * math.pi * wavelet.width))

@@ -5,11 +5,13 @@ import importlib
 from tfmusictag._lazy import lazy_attributes
 
 _HOMES = {
+    "AttentionWeights": "attention_weights",
     "BatchToFrames": "batch_to_frames",
     "DepthToSpace": "depth_to_space",
     "FramesToBatch": "frames_to_batch",
     "Interleave": "interleave",
     "LogMel": "log_mel",
+    "LogScattering": "log_scattering",
     "PackingBlock": "packing_block",
     "RateScale": "rate_scale",
     "ResidualConv": "residual_conv",
@@ -18,6 +20,7 @@ _HOMES = {
     "TagScores": "tag_scores",
     "TimeFrequencyScattering": "time_frequency_scattering",
     "UnpackingBlock": "unpacking_block",
+    "WeightedSum": "weighted_sum",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 (the names are those of the table)
 __getattr__, __dir__ = lazy_attributes(__name__, _HOMES)

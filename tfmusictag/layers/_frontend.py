@@ -11,11 +11,16 @@ from tfmusictag.layers import _precision
 class Frontend(keras.layers.Layer):
     """A layer from a waveform to features, float32 under every policy.
 
-    Subclasses give `settings()`, what the features depend on inside a clip; weights belong to these.
+    Weights belong to its `settings()`: files of weights carry them, and are refused behind others.
     """
 
     def __init__(self, kwargs):
         super().__init__(**_precision.float32_only(type(self).__name__, kwargs))
+
+    def settings(self):
+        """Returns what the features depend on inside a clip."""
+        config = self.get_config()
+        return {key: config[key] for key in config if key not in ("name", "trainable", "dtype", "implementation")}
 
     def save_own_variables(self, store):
         super().save_own_variables(store)

@@ -109,11 +109,6 @@ class Scattering(_frontend.Frontend):
             )
         return self._transforms[num_samples]
 
-    def settings(self):
-        """Returns what the coefficients depend on inside a clip; weights belong to these."""
-        config = self.get_config()
-        return {key: config[key] for key in config if key not in ("name", "trainable", "dtype", "implementation")}
-
     def get_config(self):
         return {
             **super().get_config(),

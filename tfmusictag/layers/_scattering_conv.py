@@ -58,7 +58,8 @@ class MultirateTransforms:
             halved.append(_halved(halved[-1]))
         found = {}
         for (octave, input_octave), filters in groups.items():
-            values = _filtered(halved[input_octave], filters, input_octave, octave)  # (batch, samples, 2 * filters)
+            # (batch, samples, 2 * filters)
+            values = self._filtered(halved[input_octave], filters, input_octave, octave)
             moduli = _modulus.modulus(values[..., : len(filters)], values[..., len(filters) :])
             found.setdefault(octave, []).append(ops.transpose(moduli, (0, 2, 1)))
         rows, rows_at = [], {}
@@ -120,7 +121,7 @@ class MultirateTransforms:
         rows = _cropped(rows, self._margin - halo, self._coarsest - octave, axis=2)
         out_octave = min(octave + 1, self._coarsest)
         samples = rows.shape[2] >> (out_octave - octave)
-        values = _filtered(ops.reshape(rows, (-1, rows.shape[2])), filters, octave, out_octave)
+        values = self._filtered(ops.reshape(rows, (-1, rows.shape[2])), filters, octave, out_octave)
         values = ops.reshape(values, (-1, count, samples, 2, len(filters)))  # parts outside, wavelets inside
         values = ops.transpose(values, (0, 4, 2, 3, 1))
         values = ops.reshape(values, (-1, samples, 2 * count))  # (batch * wavelets, samples, real and imaginary rows)
@@ -136,6 +137,12 @@ class MultirateTransforms:
         shift = (pool - 1) / 2 * (1 << out_octave)  # a pooled value stands for the middle of its samples
         found = self._averaged_over_time(found, pooled_octave, shift, self._halo)
         return ops.reshape(found, (-1, len(filters), *found.shape[1:]))
+
+    def _filtered(self, signal, filters, octave, out_octave):
+        """Filters (batch, samples) at an octave: (batch, samples at out_octave, real parts and imaginary parts)."""
+        taps, first_tap = multirate.wavelet_taps(tuple(filters), octave, _NEGLIGIBLE)
+        taps = taps * [wavelets.circular_gain(wavelet, self._padding.padded_samples) for wavelet in filters]
+        return _fir(signal, np.concatenate([taps.real, taps.imag], axis=1), first_tap, 1 << (out_octave - octave))
 
     def _pooled_octave(self):
         return min(max(self._averaged.bit_length() - 1 - int(math.log2(_POOLED)), 0), self._coarsest)
@@ -177,12 +184,6 @@ def _halved_rows(rows):
     """Halves the rate of (batch, rows, samples)."""
     _, count, samples = rows.shape
     return ops.reshape(_halved(ops.reshape(rows, (-1, samples))), (-1, count, samples // 2))
-
-
-def _filtered(signal, filters, octave, out_octave):
-    """Filters (batch, samples) at an octave: (batch, samples at out_octave, real parts and imaginary parts)."""
-    taps, first_tap = multirate.wavelet_taps(tuple(filters), octave, _NEGLIGIBLE)
-    return _fir(signal, np.concatenate([taps.real, taps.imag], axis=1), first_tap, 1 << (out_octave - octave))
 
 
 def _fir(signal, taps, first_tap, stride):

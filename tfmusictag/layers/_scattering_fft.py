@@ -51,13 +51,13 @@ class FourierTransforms:
         Moduli and spectra are lists of (octave, (batch, rows, samples)), from high to low frequency.
         """
         padded = ops.pad(waveform, ((0, 0), (self._padding.left, self._padding.right)), mode="reflect")
-        spectrum = tf.signal.fft(tf.cast(padded, tf.complex64))
+        spectrum = _spectrum(padded)
         moduli = []
         for octave, (first, values) in self._first_stretches.items():
             bins = (first[:, None] + np.arange(values.shape[1])) % self._padding.padded_samples
             moduli.append((octave, self._decimated(tf.gather(spectrum, bins, axis=1) * values, octave)))
         moduli = [(octave, _modulus.modulus(*parts)) for octave, parts in moduli]
-        spectra = [(octave, tf.signal.fft(tf.cast(values, tf.complex64))) for octave, values in moduli]
+        spectra = [(octave, _spectrum(values)) for octave, values in moduli]
         return padded, moduli, spectra
 
     def zeroth(self, state):
@@ -128,6 +128,10 @@ class FourierTransforms:
             )
         found = tf.signal.ifft(stretch) / (1 << octave)
         return tf.math.real(found), tf.math.imag(found)
+
+
+def _spectrum(signal):
+    return tf.signal.fft(tf.complex(signal, tf.zeros_like(signal)))
 
 
 def _averaged(average, moduli):

@@ -107,7 +107,8 @@ class RateScale(_frontend.Frontend):
         coefficients = self._transform(waveform)
         found, there = (self._joint_features if self.scattering == "joint" else self._time_features)(coefficients)
         if self.log_floor is not None:
-            found = ops.log(found + self.log_floor) * there
+            # Averages of moduli are not negative, but a convolution that rounds may give -1e-10.
+            found = ops.log(ops.maximum(found, 0.0) + self.log_floor) * there
         # Rates 1, 2, ... of the bank, of which the fastest meet no first-order wavelet.
         used = [n2 for n2, _ in self._joint.second_order()]
         around = (used[0] - 1, self.num_rates - used[-1])
@@ -160,11 +161,6 @@ class RateScale(_frontend.Frontend):
         scales = self.num_scales * (2 if self.spin == "both" else 1)
         bands = () if self.average_bands else (self._joint.num_bands,)
         return batch, frames, self.num_rates, scales, *bands
-
-    def settings(self):
-        """Returns what the features depend on inside a clip; weights belong to these."""
-        config = self.get_config()
-        return {key: config[key] for key in config if key not in ("name", "trainable", "dtype", "implementation")}
 
     def get_config(self):
         joint = self._joint.get_config()
