@@ -17,7 +17,6 @@ import json
 import os
 import pathlib
 import platform
-import re
 import shutil
 import statistics
 import subprocess
@@ -28,14 +27,13 @@ import time
 import numpy as np
 import soundfile
 import soxr
+from common import HEAD, Row, faster, in_turns, machine, run, save
 
 import tfmusictag
 from tfmusictag.dsp import demo
 from tfmusictag.porting import cache, wheel
 
 _HERE = pathlib.Path(__file__).parent
-_RESULTS = _HERE / "results" / "tagging.json"
-_README = _HERE / "README.md"
 _PYTHON = [sys.executable]
 _TAG = [*_PYTHON, "-m", "tfmusictag.cli", "tag"]
 _ORIGINAL = [*_PYTHON, str(_HERE / "original.py")]
@@ -49,77 +47,7 @@ _TOLERANCE = 1e-3
 _PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "numpy", "soundfile", "soxr", "librosa", "numba")
 
 
-@dataclasses.dataclass
-class Row:
-    """One line of the table; `result` in `unit` is to be `least` or more, or `most` or less."""
-
-    what: str
-    weights: str
-    seconds: float
-    result: float
-    unit: str
-    other_s: float | None = None
-    least: float | None = None
-    most: float | None = None
-    aim: float | None = None
-    runs_s: list = dataclasses.field(default_factory=list)
-    other_runs_s: list = dataclasses.field(default_factory=list)
-
-    @property
-    def reached(self):
-        return (self.least is None or self.result >= self.least) and (self.most is None or self.result <= self.most)
-
-    def markdown(self):
-        goal = f"at least {self.least:g}" if self.most is None else f"at most {self.most:g}"
-        cells = (
-            self.what,
-            self.weights,
-            f"{self.seconds:.3g} s",
-            "" if self.other_s is None else f"{self.other_s:.3g} s",
-            f"**{self.result:.3g}** {self.unit}",
-            goal + (f", aim {self.aim:g}" if self.aim else ""),
-            "yes" if self.reached else "**no**",
-        )
-        return f"| {' | '.join(cells)} |"
-
-
-_HEAD = """\
-| what | weights | tfmusictag | compared with | result | must reach | reached |
-|---|---|---|---|---|---|---|"""
-
-
-def faster(what, weights, ours, other, **goal):
-    """Returns the row of two series of seconds, the result being how many times the first is faster."""
-    ours_s, other_s = statistics.median(ours), statistics.median(other)
-    goal = {"unit": "times faster", "other_s": other_s, **goal}
-    return Row(what, weights, ours_s, other_s / ours_s, runs_s=ours, other_runs_s=other, **goal)
-
-
 # --- measuring ----------------------------------------------------------------------------------------------------
-
-
-def in_turns(repeats, things):
-    """Calls each of {name: function that returns seconds} in turns; returns {name: list of seconds}."""
-    times = {name: [] for name in things}
-    for turn in range(1 + repeats):
-        for name, thing in things.items():
-            seconds = thing()
-            if turn:
-                times[name].append(seconds)
-                print(f"  {name}: {seconds:.3f} s", file=sys.stderr)
-    return times
-
-
-def run(command, **environment):
-    """Runs a command to its end; returns the wall time in seconds and what it printed."""
-    start = time.perf_counter()
-    done = subprocess.run(
-        list(map(str, command)), capture_output=True, stdin=subprocess.DEVNULL, env={**os.environ, **environment}
-    )
-    seconds = time.perf_counter() - start
-    if done.returncode:
-        raise SystemExit(f"{command} ended with status {done.returncode}:\n{done.stderr.decode()[-2000:]}")
-    return seconds, done.stdout
 
 
 class Original:
@@ -337,17 +265,6 @@ def described(clip, name):
     return f"{name}, {info.duration:.1f} s, {info.format} of {info.channels} x {info.samplerate} Hz"
 
 
-def machine(cores):
-    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    return {
-        "cpu": cpu.group(1) if cpu else platform.machine(),
-        "cores": cores,
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "system": platform.platform(),
-        "load_before": round(os.getloadavg()[0], 2),
-    }
-
-
 def versions():
     found = {"python": platform.python_version(), "tfmusictag": tfmusictag.__version__}
     return found | {name: importlib.metadata.version(name) for name in _PACKAGES}
@@ -356,7 +273,7 @@ def versions():
 def markdown(rows, facts):
     where, what = facts["machine"], facts["versions"]
     named = ", ".join(f"{name} {version}" for name, version in what.items())
-    lines = [_HEAD, *(row.markdown() for row in rows), ""]
+    lines = [HEAD, *(row.markdown() for row in rows), ""]
     lines += [
         f"- Measured on {facts['date']}: {where['cpu']}, {where['cores']} cores, {where['memory_gb']} GB, load "
         f"{where['load_before']} before the start; {named}. The clip: {facts['clip']}.",
@@ -374,24 +291,6 @@ def markdown(rows, facts):
             f"{', '.join(found['tags_of_original'])}."
         )
     return "\n".join(lines)
-
-
-def save(rows, facts, table):
-    """Writes the results, and the table between the marks in README.md."""
-    listed = [{**dataclasses.asdict(row), "reached": row.reached} for row in rows]
-    _RESULTS.parent.mkdir(exist_ok=True)
-    _RESULTS.write_text(json.dumps({**facts, "rows": _rounded(listed)}, indent=2) + "\n")
-    begin, end = "<!-- tagging.py: begin -->", "<!-- tagging.py: end -->"
-    before, _, rest = _README.read_text().partition(begin)
-    _README.write_text(f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}")
-
-
-def _rounded(value):
-    if isinstance(value, float):
-        return float(f"{value:.4g}")
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
 @dataclasses.dataclass
@@ -432,7 +331,7 @@ def main():
     table = markdown(rows, facts)
     print(table)
     if set(options.rows) == set(_ROWS):
-        save(rows, facts, table)
+        save("tagging", rows, facts, table)
     return 0 if all(row.reached for row in rows) else 1
 
 

@@ -368,6 +368,75 @@ def test_gradients_of_silence_and_of_clicks_are_finite(implementation):
 
 
 @pytest.mark.parametrize("implementation", ["fft", "conv"])
+@pytest.mark.parametrize("settings", [{"J": 8, "Q": (8, 2)}, {"J": 6, "Q": 1}], ids=str)
+def test_learnt_filters_begin_at_the_banks(implementation, settings):
+    fixed, learnt = (
+        layers.TimeFrequencyScattering(J_fr=2, **settings, implementation=implementation, learnable=learnable)
+        for learnable in (False, True)
+    )
+    # The Fourier transform's stretches end a little elsewhere, and wide ones are folded less often.
+    assert_norms_close(of_one(learnt, clip("mix")), of_one(fixed, clip("mix")), 1e-4)
+    assert [tuple(weight.shape) for weight in learnt.trainable_weights] == 2 * [(len(learnt.psi1),)] + 2 * [
+        (len(learnt.psi2),)
+    ]
+
+
+@pytest.mark.parametrize("implementation", ["fft", "conv"])
+def test_learnt_filters_have_the_gradient_of_small_steps(implementation):
+    layer = layers.Scattering1D(6, (4, 1), implementation=implementation, learnable=True)
+    noise = tf.constant(signals.noise(num_samples=1024, seed=9)[np.newaxis])
+    layer(noise)
+    rng = np.random.default_rng(10)
+    start = [0.3 * rng.standard_normal(weight.shape) for weight in layer.weights]
+    step = [rng.standard_normal(weight.shape) for weight in layer.weights]
+    weights = rng.standard_normal(layer.compute_output_shape((1, 1024))).astype("float32")
+
+    def value(at):
+        layer.set_weights([one + at * other for one, other in zip(start, step, strict=True)])
+        return float(np.sum(np.asarray(layer(noise), "float64") * weights))
+
+    expected = (value(1e-2) - value(-1e-2)) / 2e-2
+    value(0.0)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(layer(noise) * weights)
+    gradients = tape.gradient(total, [weight.value for weight in layer.weights])
+    slope = sum(float(np.sum(np.asarray(gradient) * way)) for gradient, way in zip(gradients, step, strict=True))
+    assert abs(slope - expected) < 1e-2 * abs(expected)
+
+
+def test_learnt_filters_stay_in_their_bounds():
+    """Half of a step between neighbours for centres, a quarter of an octave for widths, however large a weight grows."""
+    layer = layers.Scattering1D(6, (4, 1), learnable=True)
+    layer.build((1, 1024))
+    filters = layer.transforms(1024)._filters
+    for sign in (-1, 1):
+        layer.set_weights([np.full(weight.shape, 50.0 * sign) for weight in layer.weights])
+        for name, bank, per_octave in (("first", layer.psi1, 4), ("second", layer.psi2, 1)):
+            centres, widths = filters._current(name, range(len(bank)))
+            expected = [wavelet.centre * 2 ** (sign * min(0.25, 0.5 / per_octave)) for wavelet in bank]
+            np.testing.assert_allclose(centres, expected, rtol=1e-6)
+            np.testing.assert_allclose(widths, [wavelet.width * 2 ** (sign * 0.25) for wavelet in bank], rtol=1e-6)
+
+
+def test_a_filter_learns_where_a_tone_is():
+    """A wavelet's centre moves towards a tone a little above it when its response is asked to grow."""
+    layer = layers.Scattering1D(6, (4, 1), max_order=1, implementation="conv", learnable=True)
+    centre = layer.psi1[6].centre
+    tone = tf.constant(np.sin(2 * np.pi * 1.05 * centre * np.arange(1024.0))[np.newaxis], tf.float32)
+    optimizer = keras.optimizers.Adam(0.1)
+    for _ in range(20):
+        with tf.GradientTape() as tape:
+            loss = -tf.reduce_mean(layer(tone)[..., 7])
+        variables = layer.trainable_variables
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        optimizer.apply(
+            [tf.zeros_like(v) if g is None else g for g, v in zip(gradients, variables, strict=True)], variables
+        )
+    learnt, _ = layer.transforms(1024)._filters._current("first", [6])
+    assert 1.02 * centre < float(learnt[0]) < 1.08 * centre
+
+
+@pytest.mark.parametrize("implementation", ["fft", "conv"])
 @pytest.mark.parametrize("signal", ["silence", "click", "full_scale"])
 def test_awkward_inputs_stay_finite_and_fit_half_precision(implementation, signal):
     layer = layers.TimeFrequencyScattering(J=6, J_fr=2, Q=4, implementation=implementation)

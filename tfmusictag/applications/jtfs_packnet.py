@@ -63,6 +63,7 @@ def JTFSPackNet(
     average_bands=True,
     log_floor=2.0**-12,
     implementation="conv",
+    learnable=False,
     packing="3d",
     kernel_size=3,
     depth_filters=8,
@@ -83,8 +84,8 @@ def JTFSPackNet(
         classifier_activation: `"sigmoid"`, or None for logits.
         name: of the model.
         include_frontend: False starts at `features` (batch, 57, 26, 9), as `layers.RateScale` gives them.
-        J, Q, T, J_fr, Q_fr, F, scattering, spin, spin_per, normalized, average_bands, log_floor, implementation: of
-            `layers.RateScale`. With average_bands=False the bands of a frame are channels, too.
+        J, Q, T, J_fr, Q_fr, F, scattering, spin, spin_per, normalized, average_bands, log_floor, implementation,
+            learnable: of `layers.RateScale`. With average_bands=False the bands of a frame are channels, too.
         packing: `"3d"`, or `"2d"` for packing layers without the 3-D convolution.
         kernel_size: of the 2-D convolutions.
         depth_filters: of the 3-D convolutions.
@@ -129,6 +130,7 @@ def JTFSPackNet(
             average_bands=average_bands,
             log_floor=log_floor,
             implementation=implementation,
+            learnable=learnable,
             sample_rate=SAMPLE_RATE,
             name="rate_scale",
         )

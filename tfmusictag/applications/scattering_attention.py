@@ -62,6 +62,7 @@ def ScatteringAttention(
     stride=None,
     log_floor=1e-6,
     implementation="conv",
+    learnable=False,
     filters=256,
     attention_units=128,
     dropout=0.5,
@@ -81,7 +82,7 @@ def ScatteringAttention(
         name: of the model.
         include_frontend: False starts at `features` (batch, frames, paths), any number of frames, as
             `layers.LogScattering` gives them.
-        J, Q, T, stride, log_floor, implementation: of `layers.LogScattering`.
+        J, Q, T, stride, log_floor, implementation, learnable: of `layers.LogScattering`.
         filters: width of every convolution and of the embedding.
         attention_units: width of the attention's hidden layer.
         dropout: rate before the classifier.
@@ -97,6 +98,7 @@ def ScatteringAttention(
         stride=stride,
         log_floor=log_floor,
         implementation=implementation,
+        learnable=learnable,
         sample_rate=SAMPLE_RATE,
         name="log_scattering",
     )

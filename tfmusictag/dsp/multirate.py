@@ -54,21 +54,19 @@ def low_pass_taps(low_pass, octave, shift, negligible):
     return taps / taps.sum(), -reach
 
 
-def blocked(taps, first_tap, stride):
-    """Returns (kernel, first block): taps (taps, filters) of a FIR as those of one over blocks of samples.
+@functools.lru_cache
+def blocks_of_taps(count, filters, first_tap, stride):
+    """Returns (index, first block): where the taps of a FIR stand in that of one over blocks of samples.
 
-    The kernel (blocks, samples of a block, outputs of a block * filters) gives, from the blocks first block, first
-    block + 1, ... around a block, the outputs that belong to it, one every `stride` samples.
+    The index (blocks, samples of a block, outputs of a block) tells, for the blocks first block, first block + 1, ...
+    around a block, which tap each of its outputs, one every `stride` samples, hears a sample with; `count` where none.
     """
-    count, filters = taps.shape
     # Some outputs at once fill a product of matrices; too many would multiply zeros.
     outputs = max(min(4, 256 // (stride * filters)), 1) if stride * filters > 8 else 16
     width = outputs * stride
     first_block = math.floor(first_tap / width)
     last_block = (first_tap + count - 1 + (outputs - 1) * stride) // width
     times = np.arange(first_block * width, (last_block + 1) * width)
-    # The tap with which output i, at time i * stride, hears each time.
     index = times[:, None] - np.arange(outputs) * stride - first_tap  # (times, outputs)
-    inside = (index >= 0) & (index < count)
-    kernel = np.where(inside[..., None], taps[np.clip(index, 0, count - 1)], 0.0)
-    return kernel.reshape(-1, width, outputs * filters).astype("float32"), first_block
+    index = np.where((index >= 0) & (index < count), index, count)
+    return index.reshape(-1, width, outputs).astype("int32"), first_block

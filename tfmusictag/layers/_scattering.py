@@ -4,7 +4,7 @@ import numpy as np
 
 from tfmusictag import errors
 from tfmusictag.dsp import framing, scattering, wavelets
-from tfmusictag.layers import _frontend, _scattering_conv, _scattering_fft
+from tfmusictag.layers import _filters, _frontend, _scattering_conv, _scattering_fft
 
 
 def is_power_of_two(value):
@@ -14,7 +14,7 @@ def is_power_of_two(value):
 class Scattering(_frontend.Frontend):
     """The common part of `Scattering1D` and `TimeFrequencyScattering`, which document the arguments."""
 
-    def __init__(self, J, Q, T, stride, implementation, global_average, sample_rate, kwargs):
+    def __init__(self, J, Q, T, stride, implementation, global_average, learnable, sample_rate, kwargs):
         super().__init__(kwargs)
         Q = (Q, 1) if isinstance(Q, (int, np.integer)) else tuple(Q)
         if not isinstance(J, (int, np.integer)) or J < 1:
@@ -45,6 +45,7 @@ class Scattering(_frontend.Frontend):
         self.stride = None if stride is None else int(stride)
         self.implementation = implementation
         self.global_average = global_average
+        self.learnable = bool(learnable)
         self.sample_rate = sample_rate
         self.psi1 = wavelets.bank(self.J, self.Q[0])
         self.psi2 = wavelets.bank(self.J, self.Q[1])
@@ -93,6 +94,11 @@ class Scattering(_frontend.Frontend):
                 f"the waveform must have at least {least} samples with J={self.J} and T={self.T}: 2 ** J, and T; "
                 f"received {input_shape[-1]}. A smaller J or T takes a shorter one."
             )
+        if self.learnable:
+            self._bank_weights = {
+                name: _filters.LearntFilters.add_weights(self, name, bank)
+                for name, bank in (("first", self.psi1), ("second", self.psi2))
+            }
         super().build(input_shape)
 
     def transforms(self, num_samples):
@@ -105,9 +111,17 @@ class Scattering(_frontend.Frontend):
                 scattering.padding(num_samples, self.averaged_samples),
                 self.averaged_samples,
                 self.stride_octave,
+                self._filters_in_time(num_samples),
                 None if self.T != "global" else "mean" if self.global_average == "mean" else "sum",
             )
         return self._transforms[num_samples]
+
+    def _filters_in_time(self, num_samples):
+        banks = {"first": self.psi1, "second": self.psi2}
+        padded = scattering.padding(num_samples, self.averaged_samples).padded_samples
+        if not self.learnable:
+            return _filters.FixedFilters(banks, padded)
+        return _filters.LearntFilters(banks, dict(zip(banks, self.Q, strict=True)), padded, self._bank_weights)
 
     def get_config(self):
         return {
@@ -118,5 +132,6 @@ class Scattering(_frontend.Frontend):
             "stride": self.stride,
             "implementation": self.implementation,
             "global_average": self.global_average,
+            "learnable": self.learnable,
             "sample_rate": self.sample_rate,
         }

@@ -8,7 +8,7 @@ from keras import ops
 from tfmusictag.dsp import multirate, scattering, wavelets
 from tfmusictag.layers import _modulus, _slabs
 
-# Kernels end where their windows fall below this, relative to their tops.
+# The Gaussian ends where it falls below this, relative to its top.
 _NEGLIGIBLE = 2e-4
 # The same for how much of the padding is looked at.
 _NEGLIGIBLE_MARGIN = 1e-2
@@ -25,13 +25,14 @@ class MultirateTransforms:
     Args: those of `FourierTransforms`; `whole` is None or `"mean"`.
     """
 
-    def __init__(self, first_order, second_order, padding, averaged_samples, stride_octave, whole=None):
+    def __init__(self, first_order, second_order, padding, averaged_samples, stride_octave, filters, whole=None):
         self._first_order = first_order
         self._second_order = second_order
         self._padding = padding
         self._averaged = averaged_samples
         self._coarsest = stride_octave
         self._whole = whole is not None
+        self._filters = filters
         self._low_pass = wavelets.low_pass(averaged_samples)
         self._frames = padding.frames(stride_octave)
         # All is computed from `margin` frames before the clip's first one to as many behind its last.
@@ -50,17 +51,17 @@ class MultirateTransforms:
         """Returns what the other methods work on: the waveform, and the moduli of all rows at each octave."""
         extended = self._extended(waveform)
         groups = {}
-        for wavelet in self._first_order:
+        for index, wavelet in enumerate(self._first_order):
             octave = self._octave_of_modulus(wavelet)
-            groups.setdefault((octave, min(multirate.input_octave(wavelet), octave)), []).append(wavelet)
+            groups.setdefault((octave, min(multirate.input_octave(wavelet), octave)), []).append(index)
         halved = [extended]
         for _ in range(max(octave for _, octave in groups)):
             halved.append(_halved(halved[-1]))
         found = {}
-        for (octave, input_octave), filters in groups.items():
-            # (batch, samples, 2 * filters)
-            values = self._filtered(halved[input_octave], filters, input_octave, octave)
-            moduli = _modulus.modulus(values[..., : len(filters)], values[..., len(filters) :])
+        for (octave, input_octave), indices in groups.items():
+            # (batch, samples, 2 * indices)
+            values = self._filtered(halved[input_octave], "first", indices, input_octave, octave)
+            moduli = _modulus.modulus(values[..., : len(indices)], values[..., len(indices) :])
             found.setdefault(octave, []).append(ops.transpose(moduli, (0, 2, 1)))
         rows, rows_at = [], {}
         for octave in range(self._coarsest + 1):
@@ -121,7 +122,7 @@ class MultirateTransforms:
         rows = _cropped(rows, self._margin - halo, self._coarsest - octave, axis=2)
         out_octave = min(octave + 1, self._coarsest)
         samples = rows.shape[2] >> (out_octave - octave)
-        values = self._filtered(ops.reshape(rows, (-1, rows.shape[2])), filters, octave, out_octave)
+        values = self._filtered(ops.reshape(rows, (-1, rows.shape[2])), "second", indices, octave, out_octave)
         values = ops.reshape(values, (-1, count, samples, 2, len(filters)))  # parts outside, wavelets inside
         values = ops.transpose(values, (0, 4, 2, 3, 1))
         values = ops.reshape(values, (-1, samples, 2 * count))  # (batch * wavelets, samples, real and imaginary rows)
@@ -138,11 +139,10 @@ class MultirateTransforms:
         found = self._averaged_over_time(found, pooled_octave, shift, self._halo)
         return ops.reshape(found, (-1, len(filters), *found.shape[1:]))
 
-    def _filtered(self, signal, filters, octave, out_octave):
+    def _filtered(self, signal, bank, indices, octave, out_octave):
         """Filters (batch, samples) at an octave: (batch, samples at out_octave, real parts and imaginary parts)."""
-        taps, first_tap = multirate.wavelet_taps(tuple(filters), octave, _NEGLIGIBLE)
-        taps = taps * [wavelets.circular_gain(wavelet, self._padding.padded_samples) for wavelet in filters]
-        return _fir(signal, np.concatenate([taps.real, taps.imag], axis=1), first_tap, 1 << (out_octave - octave))
+        taps, first_tap = self._filters.taps(bank, indices, octave)
+        return _fir(signal, taps, first_tap, 1 << (out_octave - octave))
 
     def _pooled_octave(self):
         return min(max(self._averaged.bit_length() - 1 - int(math.log2(_POOLED)), 0), self._coarsest)
@@ -193,7 +193,12 @@ def _fir(signal, taps, first_tap, stride):
     are computed at once, so that it becomes a product of matrices that fill a processor.
     """
     samples = signal.shape[-1]
-    kernel, first_block = multirate.blocked(taps, first_tap, stride)
+    index, first_block = multirate.blocks_of_taps(*taps.shape, first_tap, stride)  # (blocks, samples, outputs)
+    if isinstance(taps, np.ndarray):
+        kernel = np.append(taps, np.zeros((1, taps.shape[1])), axis=0)[index].astype("float32")
+    else:
+        kernel = ops.take(ops.pad(taps, ((0, 1), (0, 0))), index, axis=0)
+    kernel = ops.reshape(kernel, (*index.shape[:2], index.shape[2] * taps.shape[1]))
     num_blocks, width, outputs = kernel.shape
     after = (num_blocks - 1 + first_block) * width + -samples % width
     padded = ops.pad(signal, ((0, 0), (-first_block * width, max(after, 0))))

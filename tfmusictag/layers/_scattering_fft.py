@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfmusictag.dsp import scattering, wavelets
+from tfmusictag.dsp import scattering
 from tfmusictag.layers import _modulus, _slabs, _time_average
 
 # Values that are held for one block of samples; a longer block is taken in parts.
@@ -22,10 +22,11 @@ class FourierTransforms:
         padding: the clip's `dsp.scattering.Padding`.
         averaged_samples: width of the average, a power of two.
         stride_octave: log2 of the samples from one frame to the next.
+        filters: the banks "first" and "second" as a `FixedFilters` or `LearntFilters`.
         whole: None, or `"mean"` or `"sum"` for an average over the whole clip.
     """
 
-    def __init__(self, first_order, second_order, padding, averaged_samples, stride_octave, whole=None):
+    def __init__(self, first_order, second_order, padding, averaged_samples, stride_octave, filters, whole=None):
         self._first_order = first_order
         self._second_order = second_order
         self._padding = padding
@@ -34,12 +35,7 @@ class FourierTransforms:
         self._local = self._average
         if whole is not None:
             self._local = _time_average.TimeAverage(padding, averaged_samples, stride_octave, everywhere=whole == "sum")
-        self._octaves = [self._octave(wavelet) for wavelet in first_order]
-        self._first_stretches = {
-            octave: _stretches([w for w, o in zip(first_order, self._octaves, strict=True) if o == octave], padding)
-            for octave in sorted(set(self._octaves))
-        }
-        self._second_stretches = {}
+        self._filters = filters
 
     def _octave(self, wavelet):
         """Returns log2 of the decimation of a wavelet's output."""
@@ -52,8 +48,11 @@ class FourierTransforms:
         """
         padded = ops.pad(waveform, ((0, 0), (self._padding.left, self._padding.right)), mode="reflect")
         spectrum = _spectrum(padded)
-        moduli = []
-        for octave, (first, values) in self._first_stretches.items():
+        moduli, indices_at = [], {}
+        for index, wavelet in enumerate(self._first_order):
+            indices_at.setdefault(self._octave(wavelet), []).append(index)
+        for octave, indices in indices_at.items():
+            first, values = self._filters.stretches("first", indices)
             bins = (first[:, None] + np.arange(values.shape[1])) % self._padding.padded_samples
             moduli.append((octave, self._decimated(tf.gather(spectrum, bins, axis=1) * values, octave)))
         moduli = [(octave, _modulus.modulus(*parts)) for octave, parts in moduli]
@@ -105,9 +104,7 @@ class FourierTransforms:
         """Returns the real and imaginary part (batch, rows, padded_samples / 2 ** octave) of one wavelet's output."""
         wavelet = self._second_order[index]
         missing = scattering.num_rows_below(self._first_order, wavelet)
-        if index not in self._second_stretches:
-            self._second_stretches[index] = _stretches([wavelet], self._padding)
-        first, values = self._second_stretches[index]
+        first, values = self._filters.stretches("second", [index])
         cut = []
         for own_octave, spectrum in spectra:
             if missing > 0:
@@ -137,12 +134,3 @@ def _spectrum(signal):
 def _averaged(average, moduli):
     found = [average(ops.transpose(values, (0, 2, 1)), octave) for octave, values in moduli]
     return found[0] if len(found) == 1 else ops.concatenate(found, axis=-1)
-
-
-def _stretches(filters, padding):
-    """Returns the first bins (filters,) and the responses (filters, bins) complex64 of some wavelets."""
-    found = [wavelets.band(wavelet, padding.padded_samples) for wavelet in filters]
-    values = np.zeros((len(found), max(len(value) for _, value in found)), "complex64")
-    for row, (_, value) in zip(values, found, strict=True):
-        row[: len(value)] = value
-    return np.array([first for first, _ in found]), values

@@ -15,7 +15,7 @@ class LogScattering(_frontend.Frontend):
     is the average of a waveform, which is near zero in music and of either sign.
 
     Args:
-        J, Q, T, stride, implementation, sample_rate: of `Scattering1D`.
+        J, Q, T, stride, implementation, learnable, sample_rate: of `Scattering1D`.
         log_floor: added before the logarithm, for amplitudes of 1.
 
     Raises:
@@ -32,6 +32,7 @@ class LogScattering(_frontend.Frontend):
         stride=None,
         log_floor=1e-6,
         implementation="conv",
+        learnable=False,
         sample_rate=16_000,
         **kwargs,
     ):
@@ -40,7 +41,14 @@ class LogScattering(_frontend.Frontend):
             raise ValueError(f"`log_floor` must be positive; received {log_floor!r}.")
         self.log_floor = log_floor
         self._scattering = Scattering1D(
-            J=J, Q=Q, T=T, stride=stride, implementation=implementation, sample_rate=sample_rate, name="scattering"
+            J=J,
+            Q=Q,
+            T=T,
+            stride=stride,
+            implementation=implementation,
+            learnable=learnable,
+            sample_rate=sample_rate,
+            name="scattering",
         )
         self.sample_rate = sample_rate
 
@@ -71,7 +79,7 @@ class LogScattering(_frontend.Frontend):
 
     def get_config(self):
         scattering = self._scattering.get_config()
-        shared = ("J", "Q", "T", "stride", "implementation", "sample_rate")
+        shared = ("J", "Q", "T", "stride", "implementation", "learnable", "sample_rate")
         return {
             **super().get_config(),
             **{key: scattering[key] for key in shared},

@@ -22,7 +22,7 @@ class RateScale(_frontend.Frontend):
     first-order wavelet are zero. Scales are the wavelets along log-frequency, from high to low.
 
     Args:
-        J, Q, T, J_fr, Q_fr, F, implementation, sample_rate: of `TimeFrequencyScattering`; Q is a pair.
+        J, Q, T, J_fr, Q_fr, F, implementation, learnable, sample_rate: of `TimeFrequencyScattering`; Q is a pair.
         scattering: `"joint"`, or `"time"` for time scattering instead: as many columns, which then are stretches of the
             log-frequency axis.
         spin: `"max"`, the direction with more energy, rising where both have the same; `"up"`, `"down"`; or `"both"`,
@@ -56,6 +56,7 @@ class RateScale(_frontend.Frontend):
         average_bands=True,
         log_floor=2.0**-12,
         implementation="conv",
+        learnable=False,
         sample_rate=16_000,
         **kwargs,
     ):
@@ -82,7 +83,14 @@ class RateScale(_frontend.Frontend):
         if log_floor is not None and not log_floor > 0:
             raise ValueError(f"`log_floor` must be positive or None; received {log_floor!r}.")
         self.log_floor = log_floor
-        along_time = {"J": J, "Q": Q, "T": T, "implementation": implementation, "sample_rate": sample_rate}
+        along_time = {
+            "J": J,
+            "Q": Q,
+            "T": T,
+            "implementation": implementation,
+            "learnable": learnable,
+            "sample_rate": sample_rate,
+        }
         self._joint = TimeFrequencyScattering(**along_time, J_fr=J_fr, Q_fr=Q_fr, F=F, name="joint")
         self._transform = self._joint if scattering == "joint" else Scattering1D(**along_time, name="time")
         if len(self._joint.psi2) < 2:
@@ -164,7 +172,7 @@ class RateScale(_frontend.Frontend):
 
     def get_config(self):
         joint = self._joint.get_config()
-        shared = ("J", "Q", "T", "J_fr", "Q_fr", "F", "implementation", "sample_rate")
+        shared = ("J", "Q", "T", "J_fr", "Q_fr", "F", "implementation", "learnable", "sample_rate")
         return {
             **super().get_config(),
             **{key: joint[key] for key in shared},

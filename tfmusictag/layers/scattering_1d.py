@@ -24,6 +24,8 @@ class Scattering1D(_scattering.Scattering):
         implementation: `"fft"`, exact, for one length of clips, or `"conv"`, a multirate filter bank in real
             arithmetic that converts to TFLite and is within 1 % of it.
         global_average: what T="global" gives: `"mean"` over the clip, or `"kymatio"`, sums over the padded clip.
+        learnable: whether centres and widths of the wavelets along time are weights, which begin at the bank's and stay
+            within a quarter of an octave, centres within half of a step between neighbours.
         sample_rate: of the waveform, in Hz; the transform does not depend on it, exported files carry it.
 
     Raises:
@@ -41,10 +43,11 @@ class Scattering1D(_scattering.Scattering):
         stride=None,
         implementation="fft",
         global_average="mean",
+        learnable=False,
         sample_rate=16_000,
         **kwargs,
     ):
-        super().__init__(J, Q, T, stride, implementation, global_average, sample_rate, kwargs)
+        super().__init__(J, Q, T, stride, implementation, global_average, learnable, sample_rate, kwargs)
         if max_order not in (1, 2):
             raise ValueError(f"`max_order` must be 1 or 2; received {max_order!r}.")
         self.max_order = max_order

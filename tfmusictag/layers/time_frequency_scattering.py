@@ -42,6 +42,8 @@ class TimeFrequencyScattering(_scattering.Scattering):
             arithmetic that converts to TFLite and is within 1 % of it.
         global_average: what `"global"` gives: `"mean"` over the clip's frames and the wavelets that are there, or
             `"kymatio"`, sums over the padded axes, where spin 0 keeps its bands.
+        learnable: whether centres and widths of the wavelets along time are weights, which begin at the bank's and stay
+            within a quarter of an octave, centres within half of a step between neighbours.
         sample_rate: of the waveform, in Hz; the transform does not depend on it, exported files carry it.
 
     Raises:
@@ -63,10 +65,11 @@ class TimeFrequencyScattering(_scattering.Scattering):
         format="joint",
         implementation="fft",
         global_average="mean",
+        learnable=False,
         sample_rate=16_000,
         **kwargs,
     ):
-        super().__init__(J, Q, T, stride, implementation, global_average, sample_rate, kwargs)
+        super().__init__(J, Q, T, stride, implementation, global_average, learnable, sample_rate, kwargs)
         for argument, received in (("J_fr", J_fr), ("Q_fr", Q_fr)):
             if not isinstance(received, (int, np.integer)) or received < 1:
                 raise ValueError(f"`{argument}` must be an integer of at least 1; received {received!r}.")

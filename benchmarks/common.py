@@ -1,0 +1,115 @@
+"""What the benchmarks share: rows of a table, turns, and where results go."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+
+_HERE = pathlib.Path(__file__).parent
+README = _HERE / "README.md"
+
+
+@dataclasses.dataclass
+class Row:
+    """One line of the table; `result` in `unit` is to be `least` or more, or `most` or less."""
+
+    what: str
+    case: str
+    seconds: float
+    result: float
+    unit: str
+    other_s: float | None = None
+    least: float | None = None
+    most: float | None = None
+    aim: float | None = None
+    runs_s: list = dataclasses.field(default_factory=list)
+    other_runs_s: list = dataclasses.field(default_factory=list)
+
+    @property
+    def reached(self):
+        return (self.least is None or self.result >= self.least) and (self.most is None or self.result <= self.most)
+
+    def markdown(self):
+        goal = f"at least {self.least:g}" if self.most is None else f"at most {self.most:g}"
+        cells = (
+            self.what,
+            self.case,
+            f"{self.seconds:.3g} s",
+            "" if self.other_s is None else f"{self.other_s:.3g} s",
+            f"**{self.result:.3g}** {self.unit}",
+            goal + (f", aim {self.aim:g}" if self.aim else ""),
+            "yes" if self.reached else "**no**",
+        )
+        return f"| {' | '.join(cells)} |"
+
+
+HEAD = """\
+| what | case | tfmusictag | compared with | result | must reach | reached |
+|---|---|---|---|---|---|---|"""
+
+
+def faster(what, case, ours, other, **goal):
+    """Returns the row of two series of seconds; the result is how many times the first is faster."""
+    ours_s, other_s = statistics.median(ours), statistics.median(other)
+    goal = {"unit": "times faster", "other_s": other_s, **goal}
+    return Row(what, case, ours_s, other_s / ours_s, runs_s=ours, other_runs_s=other, **goal)
+
+
+def in_turns(repeats, things):
+    """Calls each of {name: function that returns seconds} in turns; returns {name: list of seconds}."""
+    times = {name: [] for name in things}
+    for turn in range(1 + repeats):
+        for name, thing in things.items():
+            seconds = thing()
+            if turn:
+                times[name].append(seconds)
+                print(f"  {name}: {seconds:.3f} s", file=sys.stderr)
+    return times
+
+
+def run(command, **environment):
+    """Runs a command to its end; returns the wall time in seconds and what it printed."""
+    start = time.perf_counter()
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, stdin=subprocess.DEVNULL, env={**os.environ, **environment}
+    )
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        raise SystemExit(f"{command} ended with status {done.returncode}:\n{done.stderr.decode()[-2000:]}")
+    return seconds, done.stdout
+
+
+def machine(cores):
+    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    return {
+        "cpu": cpu.group(1) if cpu else platform.machine(),
+        "cores": cores,
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "system": platform.platform(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def save(script, rows, facts, table):
+    """Writes results/<script>.json, and the table between the script's marks in README.md."""
+    results = _HERE / "results" / f"{script}.json"
+    listed = [{**dataclasses.asdict(row), "reached": row.reached} for row in rows]
+    results.parent.mkdir(exist_ok=True)
+    results.write_text(json.dumps({**facts, "rows": _rounded(listed)}, indent=2) + "\n")
+    begin, end = f"<!-- {script}.py: begin -->", f"<!-- {script}.py: end -->"
+    before, _, rest = README.read_text().partition(begin)
+    README.write_text(f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}")
+
+
+def _rounded(value):
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
