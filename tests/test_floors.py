@@ -26,6 +26,7 @@ FLOORS = {
     "exporting": 4,
     "plotting": 4,
     "runtimes": 5,
+    "scattering_plots": 5,
     "tagger": 6,
     "_output": 6,
     "cli": 7,

@@ -405,7 +405,7 @@ def test_learnt_filters_have_the_gradient_of_small_steps(implementation):
 
 
 def test_learnt_filters_stay_in_their_bounds():
-    """Half of a step between neighbours for centres, a quarter of an octave for widths, however large a weight grows."""
+    """Half of a step between neighbours for centres, a quarter of an octave for widths, however large the weight."""
     layer = layers.Scattering1D(6, (4, 1), learnable=True)
     layer.build((1, 1024))
     filters = layer.transforms(1024)._filters

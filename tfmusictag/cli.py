@@ -15,6 +15,8 @@ from tfmusictag._lazy import lazy_module
 from tfmusictag._version import __version__
 
 exporting = lazy_module("tfmusictag.exporting")
+plotting = lazy_module("tfmusictag.plotting")
+scattering_plots = lazy_module("tfmusictag.scattering_plots")
 tagger = lazy_module("tfmusictag.tagger")
 logger = logging.getLogger("tfmusictag")
 
@@ -106,16 +108,18 @@ def _parse(arguments):
     return options
 
 
-def _number(kind, *, zero=False):
+def _number(kind, *, zero=False, most=math.inf):
     """Makes the type of an option that is a positive number, or 0 where that is allowed."""
     rule = f"a {'whole ' if kind is int else ''}number {'from 0' if zero else 'above 0'}"
+    if most < math.inf:
+        rule += f", at most {most:g}"
 
     def parse(text):
         try:
             value = kind(text)
         except ValueError:
             value = -1
-        if not 0 <= value < math.inf or (value == 0 and not zero):
+        if not 0 <= value < math.inf or value > most or (value == 0 and not zero):
             raise argparse.ArgumentTypeError(f"must be {rule}; received {text!r}")
         return value
 
@@ -200,12 +204,42 @@ def _parser():
     export.add_argument("--overwrite", action="store_true", help="replace what is there")
     export.set_defaults(run=_export)
 
-    plot = commands.add_parser("plot", parents=[common, model], help="draw the taggram of a file")
-    plot.add_argument("input", metavar="FILE")
-    plot.add_argument("path", metavar="PICTURE", help="such as taggram.png; the ending chooses the format")
-    plot.add_argument("--kind", choices=("taggram",), default="taggram")
-    plot.add_argument("--top", type=_number(int), default=15, metavar="N", help="tags to show [15]")
-    plot.add_argument("--hop-s", type=_number(float), metavar="S", help="seconds from window to window")
+    plot = commands.add_parser(
+        "plot",
+        usage="%(prog)s [options] [FILE] PICTURE",
+        parents=[common],
+        help="draw a file's taggram, scalogram or joint plane, or the filters of scattering",
+    )
+    plot.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="FILE PICTURE",
+        help="the audio, which --kind filters does without, and the picture, such as taggram.png, whose ending chooses "
+        "the format",
+    )
+    plot.add_argument(
+        "--kind",
+        choices=tuple(_PICTURES),
+        default="taggram",
+        help="taggram, scalogram (frequency over time), joint (rate and scale of what rises and falls), filters "
+        "[taggram]",
+    )
+    tags = plot.add_argument_group("for --kind taggram")
+    tags.add_argument("--model", metavar="NAME", help="catalogue name or .tflite file [musicnn]")
+    tags.add_argument("--weights", metavar="W", help="preset or path of weights [the model's first preset]")
+    tags.add_argument("--top", type=_number(int), metavar="N", help="tags to show [15]")
+    tags.add_argument("--hop-s", type=_number(float), metavar="S", help="seconds from window to window")
+    sound = plot.add_argument_group("for --kind scalogram and joint")
+    sound.add_argument(
+        "--start", dest="start_s", type=_number(float, zero=True), metavar="S", help="seconds to leave out [0]"
+    )
+    sound.add_argument(
+        "--duration",
+        dest="duration_s",
+        type=_number(float, most=60),
+        metavar="S",
+        help="seconds to draw, at most 60 [10]",
+    )
     plot.add_argument("--overwrite", action="store_true", help="replace the picture")
     plot.set_defaults(run=_plot)
     return parser
@@ -423,22 +457,67 @@ def _representative(options, card):
 
 
 def _plot(options):
-    _output.check_target(options.path, options.overwrite)
-    try:
-        result = tagger.Tagger(options.model, options.weights, hop_s=options.hop_s).tag(options.input)
-    except errors.AudioError as error:
-        _output.complain(tagger.Failure(options.input, error.code, str(error)).to_dict())
-        return _SOME_FAILED
-    name, ending = os.path.splitext(os.path.realpath(options.path))
+    draw, names, allowed = _PICTURES[options.kind]
+    given = {}
+    for argument, flag in _PICTURE_FLAGS.items():
+        value = getattr(options, argument)
+        if value is not None and argument not in allowed:
+            kinds = " or ".join(kind for kind, (_, _, others) in _PICTURES.items() if argument in others)
+            raise ValueError(f"`{flag}` goes with --kind {kinds}; received --kind {options.kind}.")
+        if value is not None:
+            given[argument] = value
+    if len(options.inputs) < len(names):
+        raise ValueError(f"the following arguments are required: {', '.join(names[len(options.inputs) :])}")
+    if len(options.inputs) > len(names):
+        raise ValueError(f"--kind {options.kind} takes {' '.join(names)}; received {' '.join(options.inputs)!r}.")
+    *source, path = options.inputs
+    _output.check_target(path, options.overwrite)
+    name, ending = os.path.splitext(os.path.realpath(path))
     part = f"{name}.part{ending}"
     try:
-        result.plot(part, top=options.top)
+        draw(part, *source, **given)
         os.replace(part, name + ending)
+    except errors.AudioError as error:
+        _output.complain(tagger.Failure(*source, error.code, str(error)).to_dict())
+        return _SOME_FAILED
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part)
-    print(options.path)
+    print(path)
     return _DONE
+
+
+def _draw_taggram(path, source, *, model="musicnn", weights=None, hop_s=None, top=15):
+    tagger.Tagger(model, weights, hop_s=hop_s).tag(source).plot(path, top=top)
+
+
+def _draw_scalogram(path, source, **part):
+    clip = scattering_plots.excerpt(source, **part)
+    scattering_plots.scalogram(clip, part.get("start_s", 0.0)).plot(path, f"{plotting.shown_name(source)} · scalogram")
+
+
+def _draw_joint(path, source, **part):
+    clip = scattering_plots.excerpt(source, **part)
+    start_s = part.get("start_s", 0.0)
+    stretch = f"{start_s:.4g} to {start_s + len(clip) / scattering_plots.SAMPLE_RATE:.4g} s"
+    scattering_plots.joint_plane(clip).plot(path, f"{plotting.shown_name(source)} · joint scattering, {stretch}")
+
+
+def _draw_filters(path):
+    scattering_plots.filter_banks().plot(path, "filters of joint scattering at 16 kHz")
+
+
+# What `plot` draws: how, from which files, and what else it takes.
+_PICTURES = {
+    "taggram": (_draw_taggram, ("FILE", "PICTURE"), ("model", "weights", "top", "hop_s")),
+    "scalogram": (_draw_scalogram, ("FILE", "PICTURE"), ("start_s", "duration_s")),
+    "joint": (_draw_joint, ("FILE", "PICTURE"), ("start_s", "duration_s")),
+    "filters": (_draw_filters, ("PICTURE",), ()),
+}
+_PICTURE_FLAGS = {
+    **{"model": "--model", "weights": "--weights", "top": "--top", "hop_s": "--hop-s"},
+    **{"start_s": "--start", "duration_s": "--duration"},
+}
 
 
 if __name__ == "__main__":
