@@ -13,7 +13,7 @@ NEWEST := .venv
 OLDEST := .venv-oldest
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: tag test test-oldest lint format bench clean
+.PHONY: tag test test-oldest test-full lint format bench clean
 
 tag: $(NEWEST)/installed
 	@TF_CPP_MIN_LOG_LEVEL=3 $(NEWEST)/bin/tfmusictag tag --format text --model "$(MODEL)" --weights "$(WEIGHTS)" \
@@ -24,6 +24,10 @@ test: $(NEWEST)/tests-installed
 
 test-oldest: $(OLDEST)/tests-installed
 	$(OLDEST)/bin/python -m pytest -n auto $(TESTS)
+
+# Exports at full size: minutes of work and gigabytes of memory, so apart from the rest.
+test-full: $(NEWEST)/tests-installed
+	$(NEWEST)/bin/python -m pytest -m full $(TESTS)
 
 lint: $(NEWEST)/tests-installed
 	$(NEWEST)/bin/ruff check . && $(NEWEST)/bin/ruff format --check .

@@ -1,5 +1,6 @@
 """The real mobile client: MediaPipe's AudioClassifier opens every variant and hears what Keras hears."""
 
+import contract
 import numpy as np
 import pytest
 import signals
@@ -45,6 +46,26 @@ def test_the_client_names_the_top_tags_of_a_trained_model(weights):
         (result,) = classifier.classify(containers.AudioData.create_from_array(window, card.sample_rate))
     heard = [category.category_name for category in result.classifications[0].categories]
     assert heard[:5] == [card.labels(weights)[index] for index in np.argsort(-expected)[:5]]
+
+
+@pytest.mark.parametrize("variant", [None, "dynamic", "int8"])
+@pytest.mark.parametrize("name", ["jtfs_packnet", "scattering_attention"])
+def test_the_client_opens_scattering(name, variant, tmp_path):
+    model = contract.tiny(name)
+    labels = [f"tag {index}" for index in range(contract.CLASSES)]
+    representative = contract.clips(name) if variant == "int8" else None
+    path = exporting.export_tflite(
+        model, tmp_path / "model.tflite", quantization=variant, labels=labels, representative=representative
+    )
+    clip = contract.clips(name)[2]
+    expected = contract.predict(model, clip[np.newaxis])[0]
+    with classifier_of(path) as classifier:
+        data = containers.AudioData.create_from_array(clip, tmt.card(name).sample_rate)
+        (result,) = classifier.classify(data)
+    heard = {category.index: category.score for category in result.classifications[0].categories}
+    # float32: sums in another order. 8 bits: what the exporter itself lets pass on scores of these networks.
+    tolerance = {None: 1e-4, "dynamic": 0.1, "int8": 0.1}[variant]
+    np.testing.assert_allclose([heard[index] for index in range(contract.CLASSES)], expected, atol=tolerance)
 
 
 @pytest.mark.parametrize("variant", test_exporting.VARIANTS)

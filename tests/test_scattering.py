@@ -319,6 +319,23 @@ def test_clips_of_any_length_that_is_long_enough(implementation):
         assert_norms_close(found, expected, OF_FLOAT32 if implementation == "fft" else 0.01)
 
 
+# Banks without a second order, without a tail, with more rows than octaves, and the finest and coarsest outputs.
+@pytest.mark.parametrize(
+    "octaves, per_octave, arguments",
+    [(1, (1, 1), {}), (2, (1, 1), {}), (4, (2, 1), {"stride": 1}), (5, (1, 1), {"T": 2}), (5, (4, 4), {"T": 256})],
+)
+def test_unusual_banks(octaves, per_octave, arguments):
+    noise = signals.noise(num_samples=1000, seed=11)
+    exact = of_one(layers.Scattering1D(octaves, per_octave, **arguments), noise)
+    expected = slow_scattering.Slow(noise.astype(float), octaves, per_octave, arguments.get("T")).time()
+    # The finer frames begin with the clip, 524 samples into its padding, the coarser ones at 528.
+    coarse = exact[:, 4::16] if "stride" in arguments else exact
+    # An output that is 16 times coarser folds aliases of the moduli, as a stride of 16 does above.
+    assert_norms_close(coarse, expected, 2e-4 if "stride" in arguments else 1e-5)
+    found = of_one(layers.Scattering1D(octaves, per_octave, **arguments, implementation="conv"), noise)
+    assert_norms_close(found, exact, 0.01)
+
+
 @pytest.mark.parametrize("implementation", ["fft", "conv"])
 def test_a_clip_does_not_hear_its_neighbours(implementation):
     layer = layers.TimeFrequencyScattering(J=6, J_fr=2, Q=4, implementation=implementation)

@@ -12,6 +12,8 @@ from tfmusictag.layers import _modulus, _slabs
 _NEGLIGIBLE = 2e-4
 # The same for how much of the padding is looked at.
 _NEGLIGIBLE_MARGIN = 1e-2
+# Widths of a wavelet in Fourier space to where the spectrum of its modulus ends.
+_MODULUS_WIDTHS = 4
 # A modulus is pooled to this many values for each average over time, before the Gaussian.
 _POOLED = 8
 
@@ -44,8 +46,12 @@ class MultirateTransforms:
         return math.ceil(wavelets.reach(wavelet, _NEGLIGIBLE_MARGIN) / (1 << self._coarsest))
 
     def _octave_of_modulus(self, wavelet):
-        """Returns log2 of the decimation of a first-order modulus: half of what kymatio keeps, which is plenty."""
-        return min(wavelet.octave + 1, self._coarsest)
+        """Returns log2 of the decimation of a first-order modulus.
+
+        Half of what kymatio keeps is plenty, but where wavelets are so wide that their moduli move as fast.
+        """
+        still = math.floor(math.log2(0.5 / (_MODULUS_WIDTHS * wavelet.width)))
+        return min(max(min(wavelet.octave + 1, still), 0), self._coarsest)
 
     def start(self, waveform):
         """Returns what the other methods work on: the waveform, and the moduli of all rows at each octave."""

@@ -93,8 +93,10 @@ class RateScale(_frontend.Frontend):
         }
         self._joint = TimeFrequencyScattering(**along_time, J_fr=J_fr, Q_fr=Q_fr, F=F, name="joint")
         self._transform = self._joint if scattering == "joint" else Scattering1D(**along_time, name="time")
-        if len(self._joint.psi2) < 2:
-            raise ValueError(f"`J` and `Q` must give more than one rate; received J={J}, Q={Q}.")
+        if not self._joint.second_order():
+            raise ValueError(
+                f"`J` must be large enough for wavelets of a second order; received J={J} with Q={Q}. J=4 would do."
+            )
         self.sample_rate = sample_rate
         self.num_rates = len(self._joint.psi2) - 1
         self.num_scales = (len(self._joint.filters_fr) - 1) // 2  # of one spin

@@ -60,7 +60,7 @@ class Scattering1D(_scattering.Scattering):
         transforms = self.transforms(waveform.shape[-1])
         state = transforms.start(waveform)
         orders = [transforms.zeroth(state), transforms.first(state)]
-        if self.max_order == 2:
+        if self.max_order == 2 and self.second_order():
             orders.append(self._second(transforms, state))
         return ops.concatenate(orders, axis=-1)
 
