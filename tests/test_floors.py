@@ -25,6 +25,7 @@ FLOORS = {
     "applications": 3,
     "exporting": 4,
     "plotting": 4,
+    "records": 4,
     "runtimes": 5,
     "scattering_plots": 5,
     "tagger": 6,
@@ -33,7 +34,7 @@ FLOORS = {
     "__init__": 8,
 }
 # TensorFlow itself, where keras.ops has no such operation or a file format is TensorFlow's own.
-MAY_IMPORT_TENSORFLOW = {"layers", "porting", "exporting"}
+MAY_IMPORT_TENSORFLOW = {"layers", "porting", "exporting", "records"}
 # Loaded inside the function that needs them, so that the rest works without them.
 OPTIONAL = {"matplotlib", "tensorflow_io", "apache_beam", "mediapipe"}
 # What `import tfmusictag` and tagging with LiteRT must not bring in, since each costs a good part of a second.
@@ -92,7 +93,7 @@ def test_applications_do_not_know_each_other(module):
     [
         "import tfmusictag",
         "import tfmusictag as t; t.list_models(); t.card('musicnn').labels('mtat')",
-        "import tfmusictag as t; t.tag; t.Tagger; t.export_tflite; t.audio",
+        "import tfmusictag as t; t.tag; t.Tagger; t.export_tflite; t.audio; t.records.verify_features",
         "import tfmusictag.cli as c; c.main(['card', 'musicnn'])",
     ],
 )

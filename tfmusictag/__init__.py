@@ -13,6 +13,7 @@ _HOMES = {
     "exporting": None,
     "layers": None,
     "porting": None,
+    "records": None,
     "vocabulary": None,
     "Tagger": "tagger",
     "card": "applications",

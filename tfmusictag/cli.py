@@ -16,6 +16,7 @@ from tfmusictag._version import __version__
 
 exporting = lazy_module("tfmusictag.exporting")
 plotting = lazy_module("tfmusictag.plotting")
+records = lazy_module("tfmusictag.records")
 scattering_plots = lazy_module("tfmusictag.scattering_plots")
 tagger = lazy_module("tfmusictag.tagger")
 logger = logging.getLogger("tfmusictag")
@@ -203,6 +204,20 @@ def _parser():
     export.add_argument("--representative", nargs="+", default=[], metavar="FILE", help="real music, for int8")
     export.add_argument("--overwrite", action="store_true", help="replace what is there")
     export.set_defaults(run=_export)
+
+    stored = commands.add_parser("records", parents=[common], help="store features for training")
+    actions = stored.add_subparsers(dest="action", required=True, metavar="ACTION")
+    features = actions.add_parser("features", parents=[common], help="compute and store the features of files")
+    features.add_argument("inputs", nargs="+", metavar="PATH", help="files, folders, or - for a list on standard input")
+    features.add_argument("--recursive", action="store_true", help="descend into folders")
+    features.add_argument("--output", required=True, metavar="DIR", help="folder of the shards and their manifest")
+    features.add_argument("--model", default="jtfs_packnet", metavar="NAME", help="whose front-end [jtfs_packnet]")
+    features.add_argument("--shards", type=_number(int), default=16, metavar="N", help="files to spread over [16]")
+    features.add_argument("--overwrite", action="store_true", help="replace the features in the folder")
+    features.set_defaults(run=_records_features, demo=False, shard=None)
+    verify = actions.add_parser("verify", parents=[common], help="compare stored features with their manifest")
+    verify.add_argument("folder", metavar="DIR")
+    verify.set_defaults(run=_records_verify)
 
     plot = commands.add_parser(
         "plot",
@@ -454,6 +469,53 @@ def _representative(options, card):
         except errors.AudioError as error:
             raise ValueError(f"`--representative`: {name}: {error}") from error
     return found
+
+
+# --- stored features ----------------------------------------------------------------------------------------------
+
+
+def _records_features(options):
+    started_s = time.monotonic()
+    sources = set(_sources(options))
+    progress = _output.Progress(len(sources), wanted=not options.quiet)
+
+    def report(path, error):
+        progress.clear()
+        if error is not None:
+            _print_failure(path, error.code, str(error))
+        progress.step()
+
+    try:
+        manifest = records.write_features(
+            sources,
+            options.output,
+            model=options.model,
+            shards=options.shards,
+            overwrite=options.overwrite,
+            report=report,
+        )
+    except FileExistsError as error:
+        raise FileExistsError(f"{error} --overwrite does so.") from error
+    finally:
+        progress.clear()
+    done, skipped = manifest["examples"], len(manifest["skipped"])
+    level = logging.INFO if progress.shown else logging.DEBUG
+    logger.log(level, "%d windows stored, %d files skipped, %.1f s", done, skipped, time.monotonic() - started_s)
+    return _SOME_FAILED if skipped else _DONE
+
+
+def _records_verify(options):
+    faults = records.verify_features(options.folder)
+    for fault in faults:
+        _print_failure(fault.path, fault.code, fault.message)
+    return _SOME_FAILED if faults else _DONE
+
+
+def _print_failure(path, code, message):
+    print(json.dumps(tagger.Failure(path, code, message).to_dict()), flush=True)
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
 
 
 def _plot(options):

@@ -8,7 +8,7 @@ _CACHED = 1 << 19
 # Samples from which clips are worked on one after the other.
 _LONG = 1 << 15
 # Slabs that a graph may spell out where it cannot loop.
-_MOST_SPELT_OUT = 16
+_MOST_SPELT_OUT = 8
 
 
 def clip_by_clip(function, waveform, result):

@@ -13,7 +13,7 @@ from tfmusictag.layers import _joint_stage, _scattering, _slabs
 
 # Rows that a filter hardly reaches are left out, and behind order 2, where the work is, those left are taken more
 # sparsely, as far as an implementation promises to be exact.
-_NEGLIGIBLE = {"fft": 1e-7, "conv": 1e-3}
+_NEGLIGIBLE = {"fft": 1e-7, "conv": 1e-2}
 _COARSER = {"fft": 1, "conv": 2}
 
 

@@ -1,0 +1,448 @@
+"""Stored features: what is written is what the front-end gives, and what is damaged is not trusted."""
+
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import signals
+import soundfile
+import tensorflow as tf
+
+import tfmusictag as tmt
+from tfmusictag import cli, errors
+from tfmusictag.records import features, manifest, schema
+
+NAME = "jtfs_packnet"
+TINY = tmt.card(NAME).tiny
+RATE, WIDTH = tmt.card(NAME).sample_rate, TINY["input_shape"][0]
+LENGTHS = {"a.wav": WIDTH, "b.wav": 2 * WIDTH + 1_000, "c.wav": WIDTH // 3, "d.wav": 2 * WIDTH}
+WINDOWS = {"a.wav": [0], "b.wav": [0, WIDTH, WIDTH + 1_000], "c.wav": [0], "d.wav": [0, WIDTH]}
+
+
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory):
+    """A folder of four songs and two files that cannot be read, one of them only at its end."""
+    folder = tmp_path_factory.mktemp("songs")
+    for seed, (name, length) in enumerate(LENGTHS.items()):
+        soundfile.write(folder / name, signals.music(length, RATE, seed), RATE, subtype="FLOAT")
+    (folder / "letter.mp3").write_bytes(b"This is a letter, not a song.\n" * 400)
+    late = signals.music(5 * WIDTH, RATE, seed=9)
+    late[-1] = np.nan
+    soundfile.write(folder / "late.wav", late, RATE, subtype="FLOAT")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(songs, tmp_path_factory):
+    """The features of all songs in three shards; not to be touched."""
+    folder = tmp_path_factory.mktemp("stored") / "features"
+    tmt.records.write_features(songs.iterdir(), folder, model=NAME, shards=3, **TINY)
+    return folder
+
+
+@pytest.fixture
+def copy(written, tmp_path):
+    """A copy of the features, to be damaged."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in written.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def by_name(dataset):
+    """Maps the names of files to their examples in order of time."""
+    found = {}
+    for example in dataset.as_numpy_iterator():
+        found.setdefault(os.path.basename(os.fsdecode(example["path"])), []).append(example)
+    return {name: sorted(examples, key=lambda example: example["start_s"]) for name, examples in found.items()}
+
+
+def codes(folder):
+    return [(os.path.basename(fault.path), fault.code) for fault in tmt.records.verify_features(folder)]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- what is written ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_read_is_what_the_front_end_gives(songs, written):
+    """To 1e-6: the front-end runs as a graph there and step by step here."""
+    frontend = tmt.create(NAME, **TINY).get_layer("rate_scale")
+    dataset = tmt.records.read_features(written, settings=frontend)
+    shape = tuple(frontend.compute_output_shape((1, WIDTH))[1:])
+    assert tuple(dataset.element_spec["features"].shape) == shape
+    assert len(dataset) == sum(map(len, WINDOWS.values()))
+    examples = by_name(dataset)
+    assert list(examples) != []
+    for name, starts in WINDOWS.items():
+        signal = np.resize(soundfile.read(songs / name, dtype="float32")[0], max(LENGTHS[name], WIDTH))
+        np.testing.assert_allclose([example["start_s"] for example in examples[name]], np.array(starts) / RATE)
+        for start, example in zip(starts, examples[name], strict=True):
+            expected = np.asarray(frontend(signal[None, start : start + WIDTH]))[0]
+            np.testing.assert_allclose(example["features"], expected, rtol=1e-6, atol=1e-6)
+            assert example["path"] == os.fsencode(songs / name)
+    assert examples.keys() == WINDOWS.keys()
+
+
+def test_files_are_cut_as_the_tagger_cuts_them(songs, tmp_path):
+    """Behind a mel front-end whose windows reflect a file's ends and lie on a grid."""
+    path = songs / "long.flac"
+    soundfile.write(path, signals.music(120_000, 22_050, seed=3), 22_050)
+    try:
+        tmt.records.write_features([path], tmp_path / "mel", model="musicnn", shards=1)
+        heard = tmt.Tagger(tmt.create("musicnn"), runtime="keras", threads=1).tag(path)
+    finally:
+        path.unlink()
+    [examples] = by_name(tmt.records.read_features(tmp_path / "mel")).values()
+    np.testing.assert_allclose([example["start_s"] for example in examples], heard.starts_s, rtol=1e-6)
+
+
+def test_the_manifest_tells_what_was_done(songs, written):
+    told = json.loads((written / "manifest.json").read_text())
+    assert told["schema_version"] == schema.VERSION
+    assert told["model"] == NAME
+    assert told["sample_rate"] == RATE
+    assert told["framing"]["window_samples"] == WIDTH
+    assert told["frontend"]["layer"] == "RateScale"
+    assert told["frontend"]["settings"]["Q"] == [4, 2]
+    assert [shard["name"] for shard in told["shards"]] == [f"features-0000{i}-of-00003.tfrecord" for i in range(3)]
+    # a.wav, b.wav, c.wav; d.wav, late.wav, letter.mp3
+    assert [shard["examples"] for shard in told["shards"]] == [3, 3, 1]
+    for shard in told["shards"]:
+        assert hashlib.sha256((written / shard["name"]).read_bytes()).hexdigest() == shard["sha256"]
+    assert [(os.path.basename(row["path"]), row["code"]) for row in told["skipped"]] == [
+        ("late.wav", "not_finite"),
+        ("letter.mp3", "not_audio"),
+    ]
+    assert names(written) == sorted(["manifest.json", *(shard["name"] for shard in told["shards"])])
+    assert tmt.records.verify_features(written) == []
+
+
+def test_the_same_files_give_the_same_bytes(songs, written, tmp_path):
+    again = tmp_path / "again"
+    told = []
+    paths = sorted(songs.iterdir(), reverse=True)
+    found = tmt.records.write_features(
+        [*paths, paths[0]], again, shards=3, report=lambda path, error: told.append((path, error)), **TINY
+    )
+    assert {path.name: path.read_bytes() for path in again.iterdir()} == {
+        path.name: path.read_bytes() for path in written.iterdir()
+    }
+    assert found == json.loads((again / "manifest.json").read_text())
+    assert [path for path, _ in told] == [os.fspath(path) for path in reversed(paths)]
+    assert [getattr(error, "code", None) for _, error in told] == [None] * 4 + ["not_finite", "not_audio"]
+
+
+def test_damage_that_did_not_prevent_an_answer_is_noted(songs, tmp_path):
+    path = tmp_path / "cut.wav"
+    path.write_bytes((songs / "d.wav").read_bytes()[: -2 * WIDTH])
+    told = tmt.records.write_features([path], tmp_path / "stored", shards=1, **TINY)
+    assert told["skipped"] == []
+    [row] = told["warned"]
+    assert row["path"] == os.fspath(path)
+    assert "of the 1.02 s that the header declares" in row["warnings"][0]
+
+
+def test_a_folder_without_a_readable_file(songs, tmp_path):
+    told = tmt.records.write_features([songs / "letter.mp3", tmp_path / "missing.wav"], tmp_path / "no", **TINY)
+    assert told["examples"] == 0
+    assert [row["code"] for row in told["skipped"]] == ["not_audio", "not_found"]
+    assert list(tmt.records.read_features(tmp_path / "no")) == []
+
+
+def test_no_more_is_fetched_ahead_than_was_asked():
+    fetched, closed = [], []
+
+    def numbers():
+        try:
+            for number in range(100):
+                fetched.append(number)
+                yield number
+        finally:
+            closed.append(True)
+
+    ahead = features._ahead(numbers(), 4)
+    assert [next(ahead) for _ in range(10)] == list(range(10))
+    ahead.close()
+    assert len(fetched) <= 14
+    assert closed == [True]
+    assert list(features._ahead(iter_of(3), 4)) == [0, 1, 2]
+
+
+def iter_of(count):
+    yield from range(count)
+
+
+def test_an_error_while_decoding_reaches_the_caller():
+    def broken():
+        yield 1
+        raise RuntimeError("lost")
+
+    ahead = features._ahead(broken(), 2)
+    assert next(ahead) == 1
+    with pytest.raises(RuntimeError, match="lost"):
+        next(ahead)
+
+
+def test_an_example_has_the_keys_of_the_schema():
+    example = {"path": b"a\xff", "start_s": 0.5, "features": schema.to_bytes(np.arange(6.0)), "shape": [2, 3]}
+    found = schema.parse(schema.serialize(example))
+    assert found["path"].numpy() == b"a\xff"
+    assert found["start_s"].numpy() == 0.5
+    np.testing.assert_array_equal(schema.from_bytes(found["features"], found["shape"]), np.arange(6.0).reshape(2, 3))
+    with pytest.raises(ValueError, match=r"must have the keys \['path', 'start_s', 'features', 'shape'\]; received"):
+        schema.serialize({"path": b"a"})
+
+
+# --- what is read -------------------------------------------------------------------------------------------------
+
+
+def test_a_model_learns_from_stored_features(written):
+    dataset = tmt.records.read_features(written, shuffle_files=True, seed=1)
+    shape = dataset.element_spec["features"].shape
+    model = tmt.create(NAME, include_frontend=False, input_shape=tuple(shape), classes=2)
+    model.get_layer("standardize").adapt(dataset.map(lambda example: example["features"]).batch(4))
+    before = model.get_weights()
+    model.compile("adam", "binary_crossentropy", jit_compile=False)
+    pairs = dataset.map(lambda example: (example["features"], tf.constant([1.0, 0.0]))).batch(4)
+    history = model.fit(pairs, epochs=1, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    assert any((now != then).any() for now, then in zip(model.get_weights(), before, strict=True))
+
+
+def test_shuffled_files_hold_the_same_examples(written):
+    def order(**options):
+        dataset = tmt.records.read_features(written, **options)
+        return [(example["path"], float(example["start_s"])) for example in dataset.as_numpy_iterator()]
+
+    plain = order()
+    orders = [order(shuffle_files=True, seed=seed) for seed in range(6)]
+    assert orders == [order(shuffle_files=True, seed=seed) for seed in range(6)]
+    assert any(found != plain for found in orders)
+    assert all(sorted(found) == sorted(plain) for found in orders)
+
+
+def test_features_of_another_front_end_are_refused(written):
+    other = tmt.layers.RateScale(**{key: TINY[key] for key in ("J", "Q", "J_fr", "Q_fr")}, spin="up", log_floor=None)
+    expected = r"of another front-end: spin='max' and not 'up', log_floor=0.000244140625 and not None\."
+    with pytest.raises(ValueError, match=expected):
+        tmt.records.read_features(written, settings=other)
+    tmt.records.read_features(written, settings={"J": 8, "Q": (4, 2)})
+    with pytest.raises(ValueError, match=r"front-end: J=8 and not 9, n_mels=None and not 96\."):
+        tmt.records.read_features(written, settings={"J": 9, "Q": (4, 2), "n_mels": 96})
+    with pytest.raises(ValueError, match="front-end: layer RateScale and not LogMel, "):
+        tmt.records.read_features(written, settings=tmt.layers.LogMel.from_preset("musicnn"))
+
+
+# --- what is damaged ----------------------------------------------------------------------------------------------
+
+SHARD = "features-00001-of-00003.tfrecord"
+
+
+def test_a_truncated_shard(copy):
+    content = (copy / SHARD).read_bytes()
+    (copy / SHARD).write_bytes(content[:-7])
+    assert codes(copy) == [(SHARD, "wrong_size")]
+    with pytest.raises(ValueError, match=f"{SHARD}: it has {len(content) - 7} bytes and not {len(content)}"):
+        tmt.records.read_features(copy)
+
+
+def test_a_missing_shard(copy):
+    (copy / SHARD).unlink()
+    assert codes(copy) == [(SHARD, "missing")]
+    with pytest.raises(ValueError, match=f"{SHARD}: the manifest lists it, and it is missing"):
+        tmt.records.read_features(copy)
+
+
+def test_a_shard_of_another_run(copy):
+    (copy / "features-00000-of-00004.tfrecord").write_bytes(b"")
+    assert codes(copy) == [("features-00000-of-00004.tfrecord", "not_listed")]
+    with pytest.raises(ValueError, match="the manifest does not list it"):
+        tmt.records.read_features(copy)
+
+
+def test_a_changed_byte(copy):
+    content = bytearray((copy / SHARD).read_bytes())
+    content[200] ^= 1
+    (copy / SHARD).write_bytes(content)
+    assert codes(copy) == [(SHARD, "wrong_content")]
+    with pytest.raises(tf.errors.DataLossError):
+        list(tmt.records.read_features(copy))
+    content[2] ^= 1  # in the length of the first record
+    (copy / SHARD).write_bytes(content)
+    assert codes(copy) == [(SHARD, "wrong_count")]
+
+
+def test_a_wrong_count(copy):
+    told = json.loads((copy / "manifest.json").read_text())
+    told["shards"][0]["examples"] += 1
+    told["examples"] += 1
+    (copy / "manifest.json").write_text(json.dumps(told))
+    assert codes(copy) == [("features-00000-of-00003.tfrecord", "wrong_count")]
+    with pytest.raises(tf.errors.FailedPreconditionError, match="contain 8 elements"):
+        list(tmt.records.read_features(copy))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda told: "{", "cannot be read"),
+        (lambda told: "[" * 100_000, "cannot be read"),
+        (lambda told: "[]", "its schema is None and not 1"),
+        (lambda told: {**told, "schema_version": 2}, "its schema is 2 and not 1"),
+        (lambda told: {"schema_version": 1}, "does not say what"),
+        (lambda told: {**told, "shards": [{**told["shards"][0], "name": "../features"}]}, "does not say what"),
+        (lambda told: {**told, "examples": told["examples"] + 1}, "does not say what"),
+        (lambda told: {**told, "feature_shape": "wide"}, "does not say what"),
+    ],
+)
+def test_a_manifest_that_is_none(copy, change, message):
+    told = change(json.loads((copy / "manifest.json").read_text()))
+    (copy / "manifest.json").write_text(told if isinstance(told, str) else json.dumps(told))
+    assert codes(copy) == [("manifest.json", "bad_manifest")]
+    with pytest.raises(ValueError, match=f"manifest.json: .*{message}"):
+        tmt.records.read_features(copy)
+
+
+# --- what is not trusted, and what is not replaced ----------------------------------------------------------------
+
+
+def test_what_a_killed_run_leaves_is_not_trusted(songs, tmp_path):
+    """Killed, not raised: nothing of the writer runs any more."""
+    folder = tmp_path / "killed"
+    code = """
+import os, sys, tfmusictag as tmt
+def report(path, error):
+    os._exit(9)
+tmt.records.write_features(sys.argv[2:], sys.argv[1], shards=2, report=report, **tmt.card("jtfs_packnet").tiny)
+"""
+    inputs = [songs / "b.wav", songs / "d.wav"]
+    killed = subprocess.run([sys.executable, "-c", code, folder, *inputs], capture_output=True, check=False)
+    assert killed.returncode == 9, killed.stderr
+    assert (folder / manifest.shard_name(0, 2)).stat().st_size > 0
+    assert codes(folder) == [("manifest.json", "no_manifest")]
+    with pytest.raises(ValueError, match="manifest.json: it is missing; no run that wrote here came to its end"):
+        tmt.records.read_features(folder)
+    with pytest.raises(FileExistsError, match="holds what an interrupted run left; overwriting"):
+        tmt.records.write_features(inputs, folder, shards=1, **TINY)
+    tmt.records.write_features(inputs, folder, shards=1, overwrite=True, **TINY)
+    assert names(folder) == ["features-00000-of-00001.tfrecord", "manifest.json"]
+    assert len(tmt.records.read_features(folder)) == 5
+
+
+def test_an_error_in_the_middle_leaves_no_manifest(songs, copy):
+    def report(path, error):
+        raise RuntimeError("the caller's own")
+
+    with pytest.raises(RuntimeError, match="the caller's own"):
+        tmt.records.write_features([songs / "a.wav"], copy, shards=1, overwrite=True, report=report, **TINY)
+    assert names(copy) == ["features-00000-of-00001.tfrecord"]
+    assert codes(copy) == [("manifest.json", "no_manifest")]
+
+
+def test_features_are_replaced_only_when_asked_and_not_before_all_is_right(songs, copy):
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    with pytest.raises(FileExistsError, match="holds features; overwriting replaces it"):
+        tmt.records.write_features([songs / "a.wav"], copy, **TINY)
+    with pytest.raises(ValueError, match="`spin` must be one of"):
+        tmt.records.write_features([songs / "a.wav"], copy, overwrite=True, **TINY, spin="left")
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+    (copy / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="must be empty, new, or hold features alone; there is 'notes.txt' in it"):
+        tmt.records.write_features([songs / "a.wav"], copy, overwrite=True, **TINY)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"paths": "a.wav"}, "`paths` must be a list of paths; received 'a.wav'"),
+        ({"paths": []}, "`paths` must name at least one file; received none"),
+        ({"shards": 0}, "`shards` must be an integer of at least 1; received 0"),
+        ({"model": "jtfs_packnets"}, "Did you mean 'jtfs_packnet'"),
+        ({"include_frontend": False, "input_shape": (57, 26, 9)}, "`model` must have a front-end; received"),
+        ({"folder": __file__}, "cannot be written: it is no folder"),
+        ({"folder": pathlib.Path(__file__) / "inside"}, "cannot be written: .*Not a directory"),
+    ],
+)
+def test_what_is_refused(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        tmt.records.write_features(**{"paths": ["a.wav"], "folder": tmp_path / "new", **TINY, **arguments})
+    assert not (tmp_path / "new").exists()
+
+
+def test_only_a_folder_is_verified(tmp_path):
+    with pytest.raises(ValueError, match="`folder` must be a folder of features; received"):
+        tmt.records.verify_features(tmp_path / "nowhere")
+
+
+# --- the command line ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(capfd):
+    """Runs `tfmusictag records`; returns its exit status, the lines of standard output and standard error."""
+
+    def run(*arguments):
+        capfd.readouterr()
+        try:
+            status = cli.main(["records", *map(os.fspath, arguments)])
+        except SystemExit as ended:
+            status = ended.code
+        out, err = capfd.readouterr()
+        return status, [json.loads(line) for line in out.splitlines()], err
+
+    return run
+
+
+def test_from_the_command_line(run, songs, tmp_path):
+    folder = tmp_path / "stored"
+    more = tmp_path / "more" / "deeper"
+    more.mkdir(parents=True)
+    (more / "a.wav").write_bytes((songs / "a.wav").read_bytes())
+    arguments = ("features", songs, more.parent, "--recursive", "--model", "musicnn", "--shards", "2")
+    status, lines, err = run(*arguments, "--output", folder)
+    assert status == 1, err
+    assert [(os.path.basename(line["path"]), line["status"], line["code"]) for line in lines] == [
+        ("late.wav", "error", "not_finite"),
+        ("letter.mp3", "error", "not_audio"),
+    ]
+    assert set(lines[0]) == {"path", "status", "code", "message"}
+    assert os.fsencode(more / "a.wav") in {row["path"] for row in tmt.records.read_features(folder).as_numpy_iterator()}
+
+    assert run("verify", folder)[:2] == (0, [])
+    status, _, err = run(*arguments, "--output", folder)
+    assert status == 2
+    assert err.endswith("holds features; overwriting replaces it and must be asked for. --overwrite does so.\n")
+    assert run("features", songs / "a.wav", "--model", "musicnn", "--output", folder, "--overwrite", "--quiet") == (
+        *(0, []),
+        "",
+    )
+    (folder / "features-00000-of-00016.tfrecord").unlink()
+    status, [line], _ = run("verify", folder)
+    assert status == 1
+    assert line["code"] == "missing"
+    assert line["path"] == os.fspath(folder / "features-00000-of-00016.tfrecord")
+
+
+def test_wrong_calls(run, tmp_path, monkeypatch):
+    assert run()[0] == 2
+    assert run("features", "a.wav")[0] == 2
+    assert run("features", "--output", tmp_path / "new")[0] == 2
+    assert run("features", "a.wav", "--output", tmp_path / "new", "--model", "musicn")[0] == 2
+    assert run("features", "a.wav", "--output", tmp_path / "new", "--shards", "0")[0] == 2
+    assert run("verify", tmp_path / "nowhere")[0] == 2
+
+    def refuse(*_, **__):
+        raise errors.ModelError("damaged", "the weights are damaged")
+
+    monkeypatch.setattr(tmt.records, "write_features", refuse)
+    assert run("features", "a.wav", "--output", tmp_path / "new")[0] == 3
