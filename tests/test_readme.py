@@ -11,7 +11,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("trained")
-@pytest.mark.parametrize("block", BLOCKS, ids=["tag", "train", "features", "phone"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["tag", "train", "features", "scattering", "phone"])
 def test_readme(block, tmp_path, monkeypatch):
     from tfmusictag.dsp import demo
 

@@ -15,6 +15,9 @@ class Scattering1D(_scattering.Scattering):
     A path of order 0 is the averaged waveform, of order 1 the averaged modulus of a wavelet's output, of order 2 that
     of a slower wavelet applied to it. Values and their order are kymatio's, for unit L1 norm of all filters.
 
+    Clips are extended by reflection, to a power of two, and end where they begin. Coefficients scale with the waveform,
+    and those of silence are zero.
+
     Args:
         J: octaves of the banks; the slowest wavelets are as long as 2 ** J samples.
         Q: wavelets an octave, or a pair of them for the first and the second order; one number leaves 1 for the second.

@@ -25,6 +25,9 @@ class TimeFrequencyScattering(_scattering.Scattering):
     (scale and direction, n_fr), a modulus, and an average along both. Spin +1 answers to what rises in frequency, -1 to
     what falls. Values and their order are those of kymatio's main branch, for unit L1 norm of all filters.
 
+    Clips are extended by reflection, to a power of two, and end where they begin. Coefficients scale with the waveform,
+    and those of silence are zero.
+
     Args:
         J: octaves of the banks along time; the slowest wavelets are as long as 2 ** J samples.
         J_fr: octaves of the bank along log-frequency, whose unit is a first-order wavelet.
