@@ -163,7 +163,7 @@ def test_weights_are_refused_behind_another_front_end(tmp_path):
         ({"scattering": "time", "spin": "up"}, "`scattering` must be 'joint' for spins to choose from .* spin='up'"),
         ({"T": "global"}, "`T` and `F` must be local averages; received T='global'"),
         ({"F": 0}, "`T` and `F` must be local averages; received T=None, F=0"),
-        ({"J": 2, "Q": (8, 1)}, "`J` must be large enough for wavelets of a second order; received J=2"),
+        ({"J": 2, "Q": (8, 1), "J_fr": 1}, "`J` must be large enough for wavelets of a second order; received J=2"),
         ({"log_floor": 0}, "`log_floor` must be positive or None; received 0"),
     ],
 )
