@@ -113,7 +113,7 @@ def test_a_path_bytes_and_a_file_object_give_the_same(case):
 
 def test_every_code_that_is_documented_occurs_and_no_other(cases):
     documented = {"not_found", "is_a_folder", "unreadable", "empty_file", "not_audio", "decode_failed"}
-    documented |= {"unsupported_rate", "no_samples", "not_finite", "truncated"}
+    documented |= {"unsupported_rate", "no_samples", "not_finite", "too_large", "truncated"}
     for code in documented:
         assert code in audio.open_stream.__doc__
     found = {case.code for case in cases.values()} | {case.strict_code for case in cases.values()}
@@ -259,6 +259,17 @@ def test_the_first_sample_that_is_not_finite_is_named():
     signal[[80_001, 90_000]] = np.nan, np.inf
     with pytest.raises(AudioError, match=r"sample at 5\.000 s"):
         audio.load(hostile.wav(signal, 16_000, bits=32, floating=True), 22_050)
+
+
+@pytest.mark.parametrize("rate", [16_000, 22_050])
+def test_the_first_sample_that_no_network_could_hear_is_named(rate):
+    signal = signals.noise(num_samples=32_000, seed=6)
+    signal[8_001] = 1e6
+    assert len(audio.load(hostile.wav(signal, 16_000, bits=32, floating=True), rate)) == 2 * rate
+    signal[[16_000, 24_000]] = -2e6, 3e38
+    with pytest.raises(AudioError, match=r"sample at 1\.000 s is -2e\+06; full scale is 1") as caught:
+        audio.load(hostile.wav(signal, 16_000, bits=32, floating=True), rate)
+    assert caught.value.code == "too_large"
 
 
 def test_samples_so_large_that_mixing_them_overflows_are_not_finite():

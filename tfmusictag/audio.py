@@ -34,6 +34,10 @@ _TOLERATED_S = 0.1
 # Ogg streams one after another in a file.
 _MAX_FAILURES, _MAX_PARTS = 1_000, 1_000
 
+# 120 dB over full scale. A frame's power squared, which some front-ends take to decibels, still fits a float32 there;
+# beyond it infinities begin, and a maximum behind them may hide that scores mean nothing.
+_LARGEST = 1e6
+
 _UNCOUNTED = 1 << 60  # libsndfile gives its largest integer for lengths that it does not know
 
 
@@ -55,8 +59,8 @@ def open_stream(source, sample_rate, *, strict=False):
     and lossy ones may exceed that and are left as they are. At equal rates the samples of a mono file are not touched.
 
     Raises `AudioError` here with the codes not_found, is_a_folder, unreadable, empty_file, not_audio, decode_failed
-    and unsupported_rate; and from the iterator with no_samples, not_finite, decode_failed and, if `strict`, truncated.
-    Without `strict`, a file of which some part cannot be decoded ends in a warning.
+    and unsupported_rate; and from the iterator with no_samples, not_finite, too_large (beyond 1e6), decode_failed and,
+    if `strict`, truncated. Without `strict`, a file of which some part cannot be decoded ends in a warning.
     """
     return AudioStream(source, sample_rate, strict=strict)
 
@@ -214,9 +218,6 @@ class AudioStream:
             if not len(mono):
                 break
             block = mono if resampler is None else resampler.resample_chunk(mono)
-            # Finite samples near the largest float32 can overflow in the resampler.
-            if resampler is not None and not np.isfinite(block).all():
-                raise AudioError("not_finite", f"samples are too large to resample at about {self.decoded_s:.3f} s")
             if len(block):
                 handed_on = True
                 yield block
@@ -241,10 +242,13 @@ class AudioStream:
                     break
                 filled += count
         mono = mono[:filled]
-        finite = np.isfinite(mono)
-        if not finite.all():
-            at_s = (self._decoded - filled + int(np.argmin(finite))) / self.native_rate
-            raise AudioError("not_finite", f"the sample at {at_s:.3f} s is NaN or infinite")
+        sound = np.abs(mono) <= _LARGEST  # false for NaN
+        if not sound.all():
+            first = int(np.argmin(sound))
+            at = f"the sample at {(self._decoded - filled + first) / self.native_rate:.3f} s is"
+            if not np.isfinite(mono[first]):
+                raise AudioError("not_finite", f"{at} NaN or infinite")
+            raise AudioError("too_large", f"{at} {mono[first]:.3g}; full scale is 1, and beyond {_LARGEST:g} no music")
         return mono
 
     def _decode_into(self, mono):

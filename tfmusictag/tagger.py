@@ -257,7 +257,7 @@ class Tagger:
                 cut = itertools.takewhile(lambda _: not stop.is_set(), cut)
             starts, outputs = _run(network, cut, threads)
             if not all(np.isfinite(output).all() for output in outputs):
-                raise errors.AudioError("not_finite", "samples are so large that the network's scores are not finite")
+                raise errors.AudioError("not_finite", "what the network answers is NaN or infinite")
             return finish(
                 outputs,
                 path=source,

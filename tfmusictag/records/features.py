@@ -68,9 +68,7 @@ def write_features(paths, folder, *, model="jtfs_packnet", shards=16, overwrite=
                     if np.isfinite(features).all():
                         store.add(path, start / framing.sample_rate, features, shape)
                     else:
-                        store.failure = errors.AudioError(
-                            "not_finite", "samples are so large that the features are not finite"
-                        )
+                        store.failure = errors.AudioError("not_finite", "the features are NaN or infinite")
                 continue
             failure, warnings = found
             failure = store.end_file(failure)
