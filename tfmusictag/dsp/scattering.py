@@ -54,9 +54,9 @@ def padding(num_samples, averaged_samples):
     Raises:
         ValueError: a clip too short to be extended to a power of two by reflection.
     """
-    longest = math.floor(math.log2(max(3 * num_samples - 2, 1)))
-    if 2**longest < num_samples or num_samples < 4:
+    if num_samples < 4:
         raise ValueError(f"`num_samples` must be at least 4; received {num_samples}.")
+    longest = math.floor(math.log2(3 * num_samples - 2))
     support = _support(num_samples, averaged_samples)
     octave = min(math.ceil(math.log2(num_samples + 2 * _SAFETY * support)), longest)
     return Padding(num_samples, 2**octave, (2**octave - num_samples) // 2)

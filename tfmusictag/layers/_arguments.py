@@ -1,6 +1,9 @@
 """Checks of arguments that several layers have."""
 
+import math
 import operator
+
+import numpy as np
 
 
 def whole(argument, received, least):
@@ -12,3 +15,24 @@ def whole(argument, received, least):
     if number < least:
         raise ValueError(f"`{argument}` must be a whole number of at least {least}; received {received!r}.")
     return number
+
+
+def positive(argument, received):
+    """Returns `received` as a float; ValueError where it is no finite number above 0."""
+    number = _number(received)
+    if not 0 < number < math.inf:
+        raise ValueError(f"`{argument}` must be a positive number; received {received!r}.")
+    return number
+
+
+def share(argument, received):
+    """Returns `received` as a float; ValueError where it is no number from 0 to less than 1."""
+    number = _number(received)
+    if not 0 <= number < 1:
+        raise ValueError(f"`{argument}` must be from 0 to less than 1; received {received!r}.")
+    return number
+
+
+def _number(received):
+    """Returns `received` as a float, not a number where it is none."""
+    return float(received) if isinstance(received, (int, float, np.number)) else math.nan

@@ -1,5 +1,6 @@
 """What layers that begin with a waveform share: weights files carry the settings they were trained under."""
 
+import inspect
 import json
 
 import keras
@@ -24,18 +25,33 @@ class Frontend(keras.layers.Layer):
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
-        store["frontend"] = np.frombuffer(json.dumps(self.settings(), sort_keys=True).encode(), dtype="uint8")
+        store["frontend"] = np.frombuffer(json.dumps(self._record(), sort_keys=True).encode(), dtype="uint8")
+
+    def _record(self):
+        return {"layer": type(self).__name__, **self.settings()}
+
+    def _before(self):
+        """Returns what files that were written before the layer had an argument leave out: what it did then is what
+        the argument's default does."""
+        record = self._record()
+        arguments = inspect.signature(type(self)).parameters
+        found = {key: arguments[key].default for key in record if key in arguments}
+        found = {key: value for key, value in found.items() if value is not inspect.Parameter.empty}
+        return json.loads(json.dumps({"layer": record["layer"], **found}))
 
     def load_own_variables(self, store):
         stored = {key: store[key] for key in store.keys()}  # noqa: SIM118 (an H5IOStore has no iterator)
         if "frontend" not in stored:
             raise ValueError(
-                f"the weights file says nothing of the front-end that layer {self.name!r} computes. Load it into a "
-                "model built with include_frontend=False, if that is how it was trained."
+                f"the weights file says nothing of the front-end that layer {self.name!r} computes: it was saved "
+                f"behind another one than {type(self).__name__}, or behind none. Load it into a model built with "
+                "include_frontend=False, if that is how it was trained."
             )
-        theirs = json.loads(bytes(np.asarray(stored.pop("frontend"), dtype="uint8")).decode())
-        ours = json.loads(json.dumps(self.settings()))
-        differ = {key: (value, theirs.get(key)) for key, value in ours.items() if theirs.get(key) != value}
+        ours = json.loads(json.dumps(self._record()))
+        theirs = {**self._before(), **json.loads(bytes(np.asarray(stored.pop("frontend"), dtype="uint8")).decode())}
+        differ = {
+            key: (ours.get(key), theirs.get(key)) for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)
+        }
         if differ:
             text = ", ".join(f"{key}={their!r} and not {our!r}" for key, (our, their) in differ.items())
             raise ValueError(f"the weights were trained behind another front-end than layer {self.name!r}: {text}.")

@@ -1,10 +1,11 @@
 """What time scattering and joint time-frequency scattering share: arguments, banks, the first order."""
 
 import numpy as np
+import tensorflow as tf
 
 from tfmusictag import errors
 from tfmusictag.dsp import framing, scattering, wavelets
-from tfmusictag.layers import _filters, _frontend, _scattering_conv, _scattering_fft
+from tfmusictag.layers import _filters, _frontend, _scattering_conv, _scattering_fft, _slabs
 
 
 def is_power_of_two(value):
@@ -100,6 +101,14 @@ class Scattering(_frontend.Frontend):
                 for name, bank in (("first", self.psi1), ("second", self.psi2))
             }
         super().build(input_shape)
+
+    @tf.autograph.experimental.do_not_convert
+    def call(self, waveform):
+        return _slabs.clip_by_clip(self._coefficients, waveform, self.compute_output_shape(waveform.shape)[1:])
+
+    def _coefficients(self, waveform):
+        """(batch, samples) -> what `compute_output_shape` promises."""
+        raise NotImplementedError
 
     def transforms(self, num_samples):
         """Returns the implementation of both orders along time, for clips of a length."""

@@ -2,10 +2,9 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
-from tfmusictag.layers import _modulus, _scattering, _slabs
+from tfmusictag.layers import _modulus, _scattering
 
 
 @keras.saving.register_keras_serializable("tfmusictag")
@@ -54,10 +53,6 @@ class Scattering1D(_scattering.Scattering):
         if max_order not in (1, 2):
             raise ValueError(f"`max_order` must be 1 or 2; received {max_order!r}.")
         self.max_order = max_order
-
-    @tf.autograph.experimental.do_not_convert
-    def call(self, waveform):
-        return _slabs.clip_by_clip(self._coefficients, waveform, self.compute_output_shape(waveform.shape)[1:])
 
     def _coefficients(self, waveform):
         transforms = self.transforms(waveform.shape[-1])

@@ -13,17 +13,17 @@ class TagScores(keras.layers.Layer):
     Scores are float32 under every dtype policy: half precision would round small scores to zero.
 
     Args:
-        activation: `"sigmoid"`, or None to hand the logits on.
+        activation: `"sigmoid"`; `"softmax"` for tags that exclude each other; None hands the logits on.
         labels: one name a class in output order, or None where nobody has named them.
 
     Raises:
-        ValueError: `activation` is neither, or `labels` is not one name a class.
+        ValueError: `activation` is none of these, or `labels` is not one name a class.
     """
 
     def __init__(self, activation="sigmoid", labels=None, **kwargs):
         super().__init__(**_precision.float32_only("TagScores", kwargs))
-        if activation not in (None, "sigmoid"):
-            raise ValueError(f"`activation` must be 'sigmoid' or None; received {activation!r}.")
+        if activation not in (None, "sigmoid", "softmax"):
+            raise ValueError(f"`activation` must be 'sigmoid', 'softmax' or None; received {activation!r}.")
         self.activation = activation
         self.labels = None if labels is None else tuple(labels)
 
@@ -35,7 +35,7 @@ class TagScores(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, logits):
-        return logits if self.activation is None else keras.ops.sigmoid(logits)
+        return logits if self.activation is None else getattr(keras.ops, self.activation)(logits)
 
     def compute_output_shape(self, input_shape):
         return input_shape

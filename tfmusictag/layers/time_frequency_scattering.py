@@ -4,12 +4,11 @@ import functools
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from tfmusictag import errors
 from tfmusictag.dsp import scattering
-from tfmusictag.layers import _joint_stage, _scattering, _slabs
+from tfmusictag.layers import _joint_stage, _scattering
 
 # Rows that a filter hardly reaches are left out, and behind order 2, where the work is, those left are taken more
 # sparsely, as far as an implementation promises to be exact.
@@ -126,10 +125,6 @@ class TimeFrequencyScattering(_scattering.Scattering):
     def num_bands(self):
         """Bands of format="joint"."""
         return self._axis.num_outputs(1)
-
-    @tf.autograph.experimental.do_not_convert
-    def call(self, waveform):
-        return _slabs.clip_by_clip(self._coefficients, waveform, self.compute_output_shape(waveform.shape)[1:])
 
     def _coefficients(self, waveform):
         transforms = self.transforms(waveform.shape[-1])
