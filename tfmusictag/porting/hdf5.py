@@ -260,8 +260,12 @@ def _compare(path, found, expected):
     # Records are left out: what one must say, or that it is there at all, its layer decides.
     missing = [name for name in expected if name not in found and _is_variable(name)]
     surplus = [name for name in found if name not in expected and not _is_training(name)]
+    behind, own = _front_ends(surplus), _front_ends(name for name in expected if name not in found)
+    if behind and own:
+        surplus = [name for name in surplus if _is_variable(name)]
     other = [name for name in expected if name in found and _is_variable(name) and found[name] != expected[name].shape]
     problems = [
+        *([f"it was saved behind {behind} and the model begins with {own}"] if behind and own else []),
         *(
             f"layer {expected[x].layer!r} ({x}) needs the shape {expected[x].shape}, the file has {found[x]}"
             for x in other
@@ -272,6 +276,11 @@ def _compare(path, found, expected):
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise ModelError("mismatched_weights", f"{path} does not fit the model: {'; '.join(problems[:3])}{more}.")
+
+
+def _front_ends(paths):
+    """Names the layers whose own records are among the paths: layers/<layer>/vars/<record>, or a part of a layer."""
+    return ", ".join(sorted({path.removeprefix("layers/").split("/")[0] for path in paths if not _is_variable(path)}))
 
 
 def inspect_keras(path):

@@ -5,10 +5,8 @@ are (frames, bands, in, out) as in Keras. The convolutions along time treat the 
 kernels are (frames, in, 1, out), where Keras has (frames, in, out).
 """
 
-import numpy as np
-
 from tfmusictag import errors
-from tfmusictag.errors import ModelError
+from tfmusictag.porting import conversion
 
 _BLOCKS = (
     ("timbral_74", "conv2d"),
@@ -41,6 +39,7 @@ NAMES = {
     },
     "vgg": {**_map(_VGG_BLOCKS), "logits": "dense"},
 }
+NAMES["musicnn_big"] = NAMES["musicnn"]
 
 
 def names(kind):
@@ -51,53 +50,17 @@ def names(kind):
 
 
 def convert(model, arrays, names):
-    """Fills a model with the arrays of a checkpoint; nothing is assigned unless all fits.
-
-    Args:
-        model: a Keras model; layers inside nested models count as its own.
-        arrays: NumPy arrays by variable name, as `tf1_checkpoint.read` gives them.
-        names: layer -> scope. `kernel` of a layer is `scope/kernel` in the checkpoint.
-
-    Raises:
-        ModelError: "mismatched_weights", a weight without an array, an array without a weight, or another shape;
-            "bad_checkpoint", an array with values that are not finite.
-    """
-    rest = dict(arrays)
-    pairs, lacking, shapes = [], [], []
-    for layer in _layers(model):
-        for weight in layer.weights:
-            source = f"{names.get(layer.name)}/{weight.name}"
-            if source not in rest:
-                lacking.append(f"{layer.name}/{weight.name} ({source if layer.name in names else 'not in the map'})")
-                continue
-            array, shape = rest.pop(source), tuple(weight.shape)
-            if array.ndim == 4 and len(shape) == 3 and array.shape[2] == 1:
-                array = array[:, :, 0]
-            if array.shape != shape:
-                shapes.append(f"{layer.name}/{weight.name} needs {shape}, {source} has {array.shape}")
-            elif not np.all(np.isfinite(array)):
-                raise ModelError("bad_checkpoint", f"{source} has values that are not finite.")
-            pairs.append((weight, array))
-    problems = [
-        f"{text}: {', '.join(map(str, found[:3]))}{', ...' if len(found) > 3 else ''}"
-        for text, found in (
-            ("weights of the model that the checkpoint lacks", lacking),
-            ("arrays that no weight of the model takes", sorted(rest)),
-            ("shapes", shapes),
-        )
-        if found
-    ]
-    if problems:
-        raise ModelError(
-            "mismatched_weights", f"the checkpoint does not fit the model {model.name!r}. " + "; ".join(problems) + "."
-        )
-    for weight, array in pairs:
-        weight.assign(array)
+    """Fills a model with the arrays of a checkpoint, as `conversion.convert` does, by a map from layer to scope."""
+    conversion.convert(model, arrays, as_map(names))
 
 
-def _layers(model):
-    for layer in model.layers:
-        if hasattr(layer, "layers"):
-            yield from _layers(layer)
-        else:
-            yield layer
+def as_map(names):
+    """Returns the map of one kind of network, layer -> scope, as the engine takes it."""
+    return conversion.Map(
+        project="musicnn's checkpoints (TensorFlow 1)",
+        reader="tf1",
+        layouts=conversion.TF_LAYERS,
+        epsilon=1e-3,
+        separator="/",
+        layers=names,
+    )

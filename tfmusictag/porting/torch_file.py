@@ -1,0 +1,229 @@
+"""PyTorch's files of weights as dictionaries of arrays, read without running what a pickle may ask for.
+
+`torch.save` writes pickles, alone in its old format and inside a zip archive in the new one, and a pickle is a program:
+it names functions and has them called. What a file names is looked through before PyTorch opens it, and PyTorch reads
+it with `weights_only=True`, which could be got around before 2.6.
+"""
+
+import io
+import os
+import pickletools
+import zipfile
+
+from tfmusictag import errors
+from tfmusictag.errors import ModelError
+
+_OLDEST_TORCH = (2, 6)
+
+# How the files begin: the new format's archive, and a pickle.
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+# What the old format's first pickle holds. Four more follow: two of versions, the content, the order of the numbers.
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PICKLES = 5
+_MAX_PICKLE_BYTES = 16 << 20
+
+# The operations of a pickle that name what is to be called.
+_NAMING = {"GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
+# All that a state dict needs of them,
+_KINDS = ("Half", "BFloat16", "Float", "Double", "Bool", "Byte", "Char", "Short", "Int", "Long")
+_TENSORS = {
+    "collections OrderedDict",
+    "torch Size",
+    "torch._utils _rebuild_parameter",
+    "torch._utils _rebuild_tensor",
+    "torch._utils _rebuild_tensor_v2",
+    *(f"torch {kind}Storage" for kind in _KINDS),
+}
+# and what metrics and random generators beside it need: these are never called, something empty stands in for them.
+_NUMPY = (
+    "numpy.core.multiarray _reconstruct",
+    "numpy.core.multiarray scalar",
+    "numpy._core.multiarray _reconstruct",
+    "numpy._core.multiarray scalar",
+    "numpy ndarray",
+    "numpy dtype",
+)
+_ALLOWED = {*_TENSORS, *_NUMPY, "_codecs encode"}
+
+
+def read(path, parts=None, part=None):
+    """Returns the tensors of a state dict by name, as NumPy arrays; they may be views of the file.
+
+    Args:
+        path: of a file that `torch.save` wrote, in its format before or since PyTorch 1.6.
+        parts: of a checkpoint that holds several states, mark -> key; the first is the default. A bare state dict is
+            taken as well.
+        part: mark of the state to take; None takes the default.
+
+    Raises:
+        ImportError: PyTorch is not installed, or is older than 2.6.
+        ModelError: "unsupported_weights", another kind of file or no state dict; "unsafe_weights", a pickle that asks
+            for more than tensors; "bad_checkpoint", a damaged or forged file; "missing_file".
+    """
+    path = os.fspath(path)
+    size_bytes = _look_through(path)
+    torch = _import_torch()
+    state = _choose(torch, path, _load(torch, path), parts or {}, part)
+    return {name: _array(torch, path, name, tensor, size_bytes) for name, tensor in state.items()}
+
+
+def _look_through(path):
+    """Returns the size of a file whose pickles name nothing but tensors and plain data; runs nothing of it."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(_ZIP))
+            file.seek(0)
+            if start == _ZIP:
+                _look_through_zip(path, file)
+            elif start.startswith(_PICKLE):
+                _look_through_legacy(path, file)
+            else:
+                raise ModelError(
+                    "unsupported_weights", f"{path} is {'not' if start else 'empty and not'} a file that PyTorch wrote."
+                )
+            return os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise ModelError("missing_file", f"cannot read {path}: {error.strerror}.") from error
+
+
+def _look_through_zip(path, file):
+    size_bytes = os.fstat(file.fileno()).st_size
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            names = [info.filename.partition("/")[2] for info in members]
+            if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+                raise ModelError(
+                    "unsafe_weights", f"{path} is refused: it is a program (TorchScript). {_state_dict_wanted()}"
+                )
+            if names.count("data.pkl") != 1 or len({info.filename for info in members}) != len(members):
+                raise ModelError("unsupported_weights", f"{path} is an archive, and none that torch.save wrote.")
+            # PyTorch compresses nothing, and what is stored as it is cannot grow.
+            large = sum(info.file_size for info in members) > size_bytes
+            if large or any(info.compress_type != zipfile.ZIP_STORED for info in members):
+                raise ModelError("bad_checkpoint", f"{path} is refused: its members are compressed or overlap.")
+            info = members[names.index("data.pkl")]
+            if info.file_size > _MAX_PICKLE_BYTES:
+                raise ModelError("bad_checkpoint", f"{path} is refused: its pickle has {info.file_size} bytes.")
+            _check_names(path, _names(path, archive.read(info)))
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise ModelError("bad_checkpoint", f"{path} is a truncated or damaged archive: {error}.") from error
+
+
+def _look_through_legacy(path, file):
+    # The numbers behind the pickles are not looked at. From a file itself, a forged length would be read at any cost.
+    start = io.BytesIO(file.read(_MAX_PICKLE_BYTES))
+    try:
+        magic = [value for code, value, _ in pickletools.genops(start) if code.name == "LONG1"]
+    except ValueError:
+        magic = []
+    if magic != [_LEGACY_MAGIC]:
+        raise ModelError(
+            "unsupported_weights", f"{path} is a pickle, and none that torch.save wrote; nothing opens it."
+        )
+    for _ in range(_LEGACY_PICKLES - 1):
+        _check_names(path, _names(path, start))
+
+
+def _names(path, source):
+    """Returns the functions and classes that one pickle names."""
+    try:
+        return {str(value or code.name) for code, value, _ in pickletools.genops(source) if code.name in _NAMING}
+    except (ValueError, OverflowError) as error:
+        raise ModelError("bad_checkpoint", f"{path} is truncated or damaged: {error}.") from error
+
+
+def _check_names(path, names):
+    refused = sorted(name.replace(" ", ".") for name in names - _ALLOWED)
+    if refused:
+        more = ", ..." if len(refused) > 3 else ""
+        raise ModelError(
+            "unsafe_weights",
+            f"{path} is refused and nothing of it was run: beside tensors it asks for {', '.join(refused[:3])}{more}. "
+            f"{_state_dict_wanted()}",
+        )
+
+
+def _state_dict_wanted():
+    return "Where the file comes from, torch.save(network.state_dict(), path) writes one that is taken."
+
+
+def _import_torch():
+    try:
+        import torch
+    except ImportError as error:
+        raise errors.missing_extra("torch", "torch") from error
+    if tuple(int(number) for number in torch.__version__.split(".")[:2]) < _OLDEST_TORCH:
+        raise ImportError(
+            f"torch {torch.__version__} is too old to open files of others safely; `pip install tfmusictag[torch]` "
+            "brings a newer one.",
+            name="torch",
+        )
+    return torch
+
+
+class _StandIn:
+    """Takes the place of what a checkpoint holds beside its weights, and keeps nothing of it."""
+
+    def __init__(self, *_):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+
+def _stand_in(name):
+    module, _, name = name.partition(" ")
+    return type(name, (_StandIn,), {"__module__": module})
+
+
+def _load(torch, path):
+    try:
+        with torch.serialization.safe_globals([_stand_in(name) for name in _NUMPY]):
+            # Mapped, the numbers that a tensor claims cannot lie outside of the file. The old format knows no mapping,
+            # and compares sizes.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # a forged pickle has PyTorch raise whatever it likes
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise ModelError("bad_checkpoint", f"{path} is truncated or damaged: {reason}") from error
+
+
+def _choose(torch, path, content, parts, part):
+    """Returns the state dict of a file's content."""
+    if _is_state(torch, content):
+        if part is not None:
+            raise ModelError(
+                "unsupported_weights", f"{path} holds one set of weights alone; it is given without #{part}."
+            )
+        return content
+    mark = next(iter(parts), None) if part is None else part
+    states = {mark: content.get(key) for mark, key in parts.items()} if isinstance(content, dict) else {}
+    states = {mark: state for mark, state in states.items() if _is_state(torch, state)}
+    if mark in states:
+        return states[mark]
+    has = f"its keys are {sorted(map(str, content))[:10]}" if isinstance(content, dict) else type(content).__name__
+    hint = f"There is {' and '.join(f'{path}#{mark}' for mark in states)}." if states else _state_dict_wanted()
+    lacks = f" nor one called {parts[mark]!r}" if parts else ""
+    raise ModelError("unsupported_weights", f"{path} holds no state dict{lacks}: {has}. {hint}")
+
+
+def _is_state(torch, content):
+    return (
+        isinstance(content, dict)
+        and len(content) > 0
+        and all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items())
+    )
+
+
+def _array(torch, path, name, tensor, size_bytes):
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        raise ModelError("bad_checkpoint", f"{path} is refused: {name} is no plain tensor but {tensor.type()}.")
+    needed_bytes = tensor.numel() * tensor.element_size()
+    if needed_bytes > size_bytes:
+        raise ModelError(
+            "bad_checkpoint",
+            f"{path} is refused: {name} declares {needed_bytes} bytes, its shape being {tuple(tensor.shape)}, and the "
+            f"file has {size_bytes}.",
+        )
+    # NumPy has no bfloat16.
+    return tensor.detach().to(torch.float32 if tensor.dtype == torch.bfloat16 else tensor.dtype).numpy()
