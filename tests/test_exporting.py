@@ -102,6 +102,31 @@ def digest(path):
     return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
+def test_several_variants_at_once_are_the_files_that_one_by_one_are(tmp_path):
+    paths = exporting.export_tflite(model(), tmp_path, quantization=tuple(VARIANTS.values()), representative=music())
+    assert [path.name for path in paths] == [exported(variant).name for variant in VARIANTS]
+    for path, variant in zip(paths, VARIANTS, strict=True):
+        assert digest(path) == digest(exported(variant))
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"quantization": ["float16", "float8"]}, "`quantization` must be one of .* received 'float8'"),
+        ({"quantization": []}, r"`quantization` must hold one or more that differ; received \[\]"),
+        ({"quantization": [None, None]}, r"`quantization` must hold one or more that differ; received \[None, None\]"),
+        ({"quantization": [None], "path": "one.tflite"}, "`path` must be a folder that exists for several files"),
+        (
+            {"quantization": [None], "representative": [0]},
+            "`representative` is for quantization='int8'; received .*None",
+        ),
+    ],
+)
+def test_several_variants_and_what_does_not_fit_them(arguments, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        exporting.export_tflite(model(), **{"path": tmp_path, **arguments})
+
+
 # What every variant must be.
 
 
@@ -348,11 +373,11 @@ def test_a_model_that_lacks_facts_says_which(tmp_path):
 
 
 def test_silence_is_added_to_what_calibrates():
-    waveforms = tflite._representative(iter(music()), "int8", SAMPLES)
+    waveforms = tflite._representative(iter(music()), ("int8",), SAMPLES)
     assert waveforms.shape == (10, SAMPLES)
     assert not waveforms[-1].any()
     with_silence = np.stack([signals.silence(SAMPLES), *music()]).astype("float64")
-    again = tflite._representative([with_silence], "int8", SAMPLES)
+    again = tflite._representative([with_silence], ("int8",), SAMPLES)
     assert again.shape == (10, SAMPLES)
     assert again.dtype == np.float32
 
@@ -389,10 +414,10 @@ def without_conversion(monkeypatch, answer):
     monkeypatch.setattr(tflite._model, "write_saved_model", lambda *args, **kwargs: None)
 
     def child(folder, path):
-        (folder / _convert.MODEL).write_bytes(b"model")
+        (folder / _convert.model("float32")).write_bytes(b"model")
         with np.load(folder / _convert.CLIPS) as clips:
             answers = {name: answer(np.asarray(model()(clips[name], training=False))) for name in clips}
-        np.savez(folder / _convert.ANSWERS, **answers)
+        np.savez(folder / _convert.answers("float32"), **answers)
 
     monkeypatch.setattr(tflite, "_run_child", child)
 
@@ -506,3 +531,27 @@ def test_a_file_of_somebody_else_is_refused(tmp_path):
         assert caught.value.code == "no_metadata"
     with pytest.raises(FileNotFoundError):
         exporting.read_metadata(tmp_path / "nothing.tflite")
+
+
+def test_what_rounding_alone_does_is_let_pass_on_its_clip():
+    expected = {"tone": np.array([[0.5, 0.1]]), "noise": np.array([[0.2, 0.7]])}
+    received = {"tone": expected["tone"] + 0.004, "noise": expected["noise"]}
+    given = {"bounds": (1e-4, 1.0), "scores": True, "what": "float32"}
+    parity.check(expected, received, rounding={"tone": 1e-3, "noise": 0.0}, **given)
+    for rounding in (None, {"tone": 1e-4, "noise": 1e-3}):
+        with pytest.raises(errors.ModelError, match="by 0.004 on the clip 'tone'"):
+            parity.check(expected, received, rounding=rounding, **given)
+
+
+def test_a_lone_tone_is_steep_and_noise_is_not():
+    waveform = keras.Input((SAMPLES,), name="waveform")
+    decibels = layers.LogMel.from_preset("won96")(waveform)
+    steep = keras.Model(waveform, keras.layers.Flatten()(decibels))
+    clips = {
+        "tone": signals.tone(SAMPLES, 440, RATE)[np.newaxis],
+        "noise": signals.noise(SAMPLES, seed=1)[np.newaxis],
+        "silence": np.zeros((1, SAMPLES), "float32"),
+    }
+    changes = parity.rounding(steep, clips, {name: np.asarray(steep(clip)) for name, clip in clips.items()})
+    assert changes["tone"] > 1 > 0.01 > changes["noise"]  # in decibels
+    assert changes["silence"] == 0

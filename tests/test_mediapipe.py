@@ -1,21 +1,19 @@
 """The real mobile client: MediaPipe's AudioClassifier opens every variant and hears what Keras hears."""
 
 import contract
+import mobile_client
 import numpy as np
 import pytest
 import signals
 import test_exporting
+from ai_edge_litert.interpreter import Interpreter
 
 import tfmusictag as tmt
 from tfmusictag import exporting, runtimes
 from tfmusictag.dsp import demo
 
-try:
-    # It loads libGL, libEGL and libGLES of the system although it draws nothing.
-    from mediapipe.tasks.python import BaseOptions, audio
-    from mediapipe.tasks.python.components import containers
-except (ImportError, OSError) as error:
-    pytest.skip(f"MediaPipe cannot be loaded here: {error}", allow_module_level=True)
+if mobile_client.missing is not None:
+    pytest.skip(mobile_client.missing, allow_module_level=True)
 
 TOP = 3
 
@@ -28,12 +26,6 @@ def clips():
     }
 
 
-def classifier_of(path):
-    return audio.AudioClassifier.create_from_options(
-        audio.AudioClassifierOptions(base_options=BaseOptions(model_asset_path=str(path)))
-    )
-
-
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("weights", ["mtat", "msd"])
 def test_the_client_names_the_top_tags_of_a_trained_model(weights):
@@ -42,46 +34,39 @@ def test_the_client_names_the_top_tags_of_a_trained_model(weights):
     expected = np.asarray(card.build(weights=weights)(window[np.newaxis], training=False))[0]
     path = runtimes.prepared_file(card, weights)
     assert exporting.read_metadata(path).licence == "ISC"
-    with classifier_of(path) as classifier:
-        (result,) = classifier.classify(containers.AudioData.create_from_array(window, card.sample_rate))
-    heard = [category.category_name for category in result.classifications[0].categories]
+    heard = [category.category_name for category in mobile_client.categories(path, window, card.sample_rate)]
     assert heard[:5] == [card.labels(weights)[index] for index in np.argsort(-expected)[:5]]
 
 
-@pytest.mark.parametrize("variant", [None, "dynamic", "int8"])
-@pytest.mark.parametrize("name", ["jtfs_packnet", "scattering_attention"])
-def test_the_client_opens_scattering(name, variant, tmp_path):
-    model = contract.tiny(name)
-    labels = [f"tag {index}" for index in range(contract.CLASSES)]
-    representative = contract.clips(name) if variant == "int8" else None
-    path = exporting.export_tflite(
-        model, tmp_path / "model.tflite", quantization=variant, labels=labels, representative=representative
-    )
+# An open defect: the client takes files of one subgraph, and a recurrent loop is a second one.
+LOOPS = pytest.mark.xfail(raises=ValueError, strict=True, reason="MediaPipe refuses the subgraph of a recurrent loop")
+
+
+def marks(name):
+    return [contract.together(name), *([LOOPS] if name in ("crnn", "lstm") else [])]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in tmt.list_models()])
+def test_the_client_opens_every_model_in_every_variant(name):
     clip = contract.clips(name)[2]
-    expected = contract.predict(model, clip[np.newaxis])[0]
-    with classifier_of(path) as classifier:
-        data = containers.AudioData.create_from_array(clip, tmt.card(name).sample_rate)
-        (result,) = classifier.classify(data)
-    heard = {category.index: category.score for category in result.classifications[0].categories}
-    # float32: sums in another order. 8 bits: what the exporter itself lets pass on scores of these networks.
-    tolerance = {None: 1e-4, "dynamic": 0.1, "int8": 0.1}[variant]
-    np.testing.assert_allclose([heard[index] for index in range(contract.CLASSES)], expected, atol=tolerance)
+    for variant, path in contract.exported(name).items():
+        expected = Interpreter(str(path)).get_signature_runner("serve")(waveform=clip[np.newaxis])["tags"][0]
+        heard = mobile_client.scores(path, clip, tmt.card(name).sample_rate)
+        np.testing.assert_allclose(heard, expected, atol=mobile_client.TOLERANCES[variant], err_msg=str(variant))
 
 
 @pytest.mark.parametrize("variant", test_exporting.VARIANTS)
 def test_the_client_names_the_tags_that_keras_names(variant):
-    with classifier_of(test_exporting.exported(variant)) as classifier:
-        for name, clip in clips().items():
-            expected = np.asarray(test_exporting.model()(clip[np.newaxis], training=False))[0]
-            data = containers.AudioData.create_from_array(clip, test_exporting.RATE)
-            (result,) = classifier.classify(data)
-            categories = result.classifications[0].categories
-            heard = {category.category_name: category.score for category in categories}
-            assert set(heard) == set(test_exporting.LABELS)
-            assert all(category.category_name == test_exporting.LABELS[category.index] for category in categories)
-            scores = np.array([heard[label] for label in test_exporting.LABELS])
-            largest = test_exporting.LARGEST[variant]
-            np.testing.assert_allclose(scores, expected, rtol=0, atol=largest, err_msg=name)
-            # Tags whose scores lie closer than the variant's error may change places; no other may come in.
-            best = np.argsort(-scores)[:TOP]
-            assert expected[best].min() >= np.sort(expected)[-TOP] - 2 * largest, name
+    path = test_exporting.exported(variant)
+    for name, clip in clips().items():
+        expected = np.asarray(test_exporting.model()(clip[np.newaxis], training=False))[0]
+        categories = mobile_client.categories(path, clip, test_exporting.RATE)
+        heard = {category.category_name: category.score for category in categories}
+        assert set(heard) == set(test_exporting.LABELS)
+        assert all(category.category_name == test_exporting.LABELS[category.index] for category in categories)
+        scores = np.array([heard[label] for label in test_exporting.LABELS])
+        largest = test_exporting.LARGEST[variant]
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=largest, err_msg=name)
+        # Tags whose scores lie closer than the variant's error may change places; no other may come in.
+        best = np.argsort(-scores)[:TOP]
+        assert expected[best].min() >= np.sort(expected)[-TOP] - 2 * largest, name

@@ -1,10 +1,11 @@
 """The child process of `export_tflite`: a SavedModel in, TFLite bytes and their answers out.
 
 Run as `python -m tfmusictag.exporting._convert <folder>`, where the parent has left `job.json`, the SavedModel, the
-clips and, for int8, the representative waveforms. It leaves `result.json`, the file and what it answers. Conversion
+clips and, for int8, the representative waveforms. It leaves `result.json`, the files and what they answer. Conversion
 has a process of its own because TensorFlow 2.16 may abort in it, which no `except` survives.
 """
 
+import functools
 import json
 import pathlib
 import re
@@ -18,17 +19,27 @@ from tfmusictag.exporting import metadata
 JOB = "job.json"
 RESULT = "result.json"
 SAVED_MODEL = "saved_model"
-MODEL = "model.tflite"
 REPRESENTATIVE = "representative.npy"
 CLIPS = "clips.npz"
-ANSWERS = "answers.npz"
 ENDPOINT = "serve"
+
+
+def model(variant):
+    """Returns the name of the file of a variant."""
+    return f"model-{variant}.tflite"
+
+
+def answers(variant):
+    """Returns the name of the file with what a variant answers to the clips."""
+    return f"answers-{variant}.npz"
 
 
 def main(folder):
     folder = pathlib.Path(folder)
     try:
-        result = _work(folder, json.loads((folder / JOB).read_text("utf-8")))
+        files = json.loads((folder / JOB).read_text("utf-8"))["files"]
+        converter = _Converter(folder)
+        result = {"operations": {facts["variant"]: _work(folder, converter, facts) for facts in files}}
     except errors.ModelError as error:
         result = {"code": error.code, "message": str(error)}
     except OSError as error:
@@ -36,43 +47,94 @@ def main(folder):
     (folder / RESULT).write_text(json.dumps(result), "utf-8")
 
 
-def _work(folder, job):
+def _work(folder, converter, facts):
+    """Makes one file, runs it and returns its operations."""
     from tfmusictag.exporting import _flatbuffer
 
-    facts = {**job["metadata"], "labels": tuple(job["metadata"]["labels"])}
-    found = metadata.TFLiteMetadata(**facts)
-    model = _convert(folder, found.variant)
-    operations = _flatbuffer.operations(model)
+    found = metadata.TFLiteMetadata(**{**facts, "labels": tuple(facts["labels"])})
+    tree = converter.variant(found.variant)
+    operations = _flatbuffer.operations(tree)
     missing = [name for name in operations if name.startswith("custom:")]
     if missing:
         raise _not_builtin(missing)
-    if found.variant == "int8" and not _flatbuffer.is_float(model, _flatbuffer.frontend(model)):
+    if found.variant == "int8" and not _flatbuffer.is_float(tree, _flatbuffer.frontend(tree)):
         raise errors.ModelError(
             "conversion_failed", "the converter quantised the front-end, which has to stay float32."
         )
-    _flatbuffer.rename(model, found.output)
-    _flatbuffer.add_metadata(model, metadata.build(found))
-    content = metadata.attach(_flatbuffer.pack(model), found)
-    (folder / MODEL).write_bytes(content)
-    _run(folder, found.output)
-    return {"operations": operations}
+    _flatbuffer.rename(tree, found.output)
+    _flatbuffer.add_metadata(tree, metadata.build(found))
+    (folder / model(found.variant)).write_bytes(metadata.attach(_flatbuffer.pack(tree), found))
+    _run(folder, found)
+    return operations
 
 
-def _convert(folder, variant):
-    """Converts the SavedModel and returns the object tree."""
-    import tensorflow as tf
+class _Converter:
+    """Converts the SavedModel of a folder into the object trees of the variants."""
 
-    from tfmusictag.exporting import _flatbuffer
+    def __init__(self, folder):
+        self._folder = folder
 
-    def convert(*optimisations, types=()):
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / SAVED_MODEL), signature_keys=[ENDPOINT])
+    def variant(self, variant):
+        """Returns the object tree of a variant."""
+        return getattr(self, f"_{variant}")()
+
+    def _float32(self):
+        from tfmusictag.exporting import _flatbuffer
+
+        return _flatbuffer.load(self._plain)
+
+    def _float16(self):
+        import tensorflow as tf
+
+        from tfmusictag.exporting import _flatbuffer
+
+        tree = _flatbuffer.load(self._convert(tf.lite.Optimize.DEFAULT, types=[tf.float16]))
+        _flatbuffer.restore_vectors(tree, _flatbuffer.load(self._plain))
+        return tree
+
+    def _dynamic(self):
+        from tfmusictag.exporting import _flatbuffer
+
+        tree = _flatbuffer.load(self._eight_bits)
+        _flatbuffer.restore_frontend(tree, _flatbuffer.load(self._separate))
+        return tree
+
+    def _int8(self):
+        from tfmusictag.exporting import _flatbuffer
+
+        tree = _quantise(self._separate, np.load(self._folder / REPRESENTATIVE, mmap_mode="r"))
+        if _flatbuffer.has_loops(tree):
+            # What a loop computes on changes from step to step, and so would its range.
+            _flatbuffer.replace_loops(tree, _flatbuffer.load(self._eight_bits))
+        return tree
+
+    @functools.cached_property
+    def _plain(self):
+        return self._convert()
+
+    @functools.cached_property
+    def _separate(self):
+        return self._convert(separate=True)
+
+    @functools.cached_property
+    def _eight_bits(self):
+        import tensorflow as tf
+
+        return self._convert(tf.lite.Optimize.DEFAULT, separate=True)
+
+    def _convert(self, *optimisations, types=(), separate=False):
+        """Returns the bytes of a file; `separate` keeps normalisations apart from the matrices behind them."""
+        import tensorflow as tf
+
+        saved = str(self._folder / SAVED_MODEL)
+        converter = tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=[ENDPOINT])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         converter.target_spec.supported_types = list(types)
         converter.optimizations = list(optimisations)
         # A normalisation multiplied into the matrix behind it gives that matrix columns of very different size, which
         # eight bits cannot hold: on musicnn's weights a score was off by 0.35 with it and by 0.07 without. Private,
         # but the same from TensorFlow 2.16 to 2.20; were it gone, files would be worse and a test would tell.
-        converter._experimental_disable_fuse_mul_and_fc = variant in ("dynamic", "int8")
+        converter._experimental_disable_fuse_mul_and_fc = separate
         try:
             return converter.convert()
         except Exception as error:
@@ -82,34 +144,55 @@ def _convert(folder, variant):
                 raise _not_builtin(names) from error
             raise
 
-    if variant == "float32":
-        return _flatbuffer.load(convert())
-    if variant == "float16":
-        return _flatbuffer.load(convert(tf.lite.Optimize.DEFAULT, types=[tf.float16]))
-    plain = convert()
-    if variant == "dynamic":
-        model = _flatbuffer.load(convert(tf.lite.Optimize.DEFAULT))
-        _flatbuffer.restore_frontend(model, _flatbuffer.load(plain))
-        return model
-    return _quantise(plain, np.load(folder / REPRESENTATIVE, mmap_mode="r"))
-
 
 def _quantise(plain, waveforms):
     """Quantises the convolutions and matrix products of a float32 file by the ranges that `waveforms` show.
 
-    The two steps that the converter takes itself, taken one by one: it would multiply normalisations into matrices
-    again, and it has no way to leave operations out.
+    Those in loops stay as they are. The two steps that the converter takes itself, taken one by one: it would multiply
+    normalisations into matrices again, and it has no way to leave operations out.
     """
     from tensorflow.lite.python import convert
     from tensorflow.lite.python.optimize import calibrator
 
     from tfmusictag.exporting import _flatbuffer
 
-    calibrated = calibrator.Calibrator(plain).calibrate(
-        lambda: ({"waveform": waveform[np.newaxis]} for waveform in waveforms)
-    )
+    if _flatbuffer.has_loops(_flatbuffer.load(plain)):
+        calibrated = _calibrate(plain, waveforms)
+    else:
+        calibrated = calibrator.Calibrator(plain).calibrate(
+            lambda: ({"waveform": waveform[np.newaxis]} for waveform in waveforms)
+        )
     kept = _flatbuffer.names_in_float(_flatbuffer.load(calibrated))
     return _flatbuffer.load(convert.mlir_quantize(calibrated, denylisted_nodes=kept))
+
+
+def _calibrate(plain, waveforms):
+    """Returns a float32 file with the ranges that `waveforms` show, as TensorFlow's calibrator would.
+
+    That one crashes where there is a loop, on TensorFlow 2.16 and 2.20.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    from tfmusictag.exporting import _flatbuffer
+
+    interpreter = Interpreter(
+        model_content=plain,
+        experimental_preserve_all_tensors=True,
+        # What XNNPACK computes at a stroke leaves no values between.
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner(ENDPOINT)
+    tree = _flatbuffer.load(plain)
+    ranges = {}
+    for waveform in waveforms:
+        runner(waveform=waveform[np.newaxis])
+        for i in _flatbuffer.activations(tree):
+            values = interpreter.get_tensor(i)
+            low, high = ranges.get(i, (np.inf, -np.inf))
+            ranges[i] = min(low, values.min()), max(high, values.max())
+    _flatbuffer.set_ranges(tree, ranges)
+    return _flatbuffer.pack(tree)
 
 
 def _not_builtin(names):
@@ -119,19 +202,19 @@ def _not_builtin(names):
     )
 
 
-def _run(folder, output):
-    """Runs the file on the clips as a phone would and leaves the answers."""
+def _run(folder, found):
+    """Runs a file on the clips as a phone would and leaves the answers."""
     from ai_edge_litert.interpreter import Interpreter
 
     clips = np.load(folder / CLIPS)
     try:
-        interpreter = Interpreter(str(folder / MODEL), num_threads=1)
+        interpreter = Interpreter(str(folder / model(found.variant)), num_threads=1)
         interpreter.allocate_tensors()
         runner = interpreter.get_signature_runner(ENDPOINT)
-        answers = {name: runner(waveform=clips[name])[output] for name in clips}
+        received = {name: runner(waveform=clips[name])[found.output] for name in clips}
     except (RuntimeError, ValueError) as error:
         raise errors.ModelError("not_runnable", f"LiteRT cannot run the converted file: {error}") from error
-    np.savez(folder / ANSWERS, **answers)
+    np.savez(folder / answers(found.variant), **received)
 
 
 if __name__ == "__main__":

@@ -86,19 +86,68 @@ def frontend(model):
 
 
 def names_in_float(model):
-    """Returns the names of what the main subgraph's operations give that have to stay in floating point for int8.
+    """Returns the names of what operations give that have to stay in floating point for int8.
 
     That is the front-end, and behind it all but convolutions and matrix products. What lies between these costs little
-    time, and much precision: a sum or a concatenation would force one range on all that meets in it.
+    time, and much precision: a sum or a concatenation would force one range on all that meets in it. And all in loops.
     """
-    graph = model.subgraphs[0]
     first = set(frontend(model))
     return [
         graph.tensors[i].name.decode()
+        for graph in model.subgraphs
         for k, operator in enumerate(graph.operators)
-        if k in first or _name(model, operator) not in _INTEGER
+        if graph is not model.subgraphs[0] or k in first or _name(model, operator) not in _INTEGER
         for i in operator.outputs
     ]
+
+
+def has_loops(model):
+    """Whether there is more than the main subgraph: conditions and bodies of loops."""
+    return len(model.subgraphs) > 1
+
+
+def activations(model):
+    """Returns the indices of the main subgraph's tensors that operations for int8 take or give, but for constants."""
+    graph = model.subgraphs[0]
+    used = {
+        i
+        for operator in graph.operators
+        if _name(model, operator) in _INTEGER
+        for i in (*operator.inputs, *operator.outputs)
+        if i >= 0
+    }
+    return sorted(i for i in used if not _is_constant(model, graph.tensors[i]))
+
+
+def set_ranges(model, ranges):
+    """Writes the least and largest value of tensors of the main subgraph, by index, where a calibrator leaves them."""
+    for i, (low, high) in ranges.items():
+        found = schema.QuantizationParametersT()
+        found.min, found.max = [float(low)], [float(high)]
+        model.subgraphs[0].tensors[i].quantization = found
+
+
+def replace_loops(model, other):
+    """Gives a model the loops of `other`, the same network in another variant."""
+    loops = other.subgraphs[1:]
+    if [(len(graph.inputs), len(graph.outputs)) for graph in loops] != [
+        (len(graph.inputs), len(graph.outputs)) for graph in model.subgraphs[1:]
+    ]:
+        raise RuntimeError("two conversions of one network gave different loops.")
+    buffers = len(model.buffers)
+    model.buffers.extend(other.buffers)
+    codes = [vars(code) for code in model.operatorCodes]
+    for graph in loops:
+        for tensor in graph.tensors:
+            tensor.buffer += buffers
+        for operator in graph.operators:
+            code = other.operatorCodes[operator.opcodeIndex]
+            if vars(code) not in codes:
+                model.operatorCodes.append(code)
+                codes.append(vars(code))
+            operator.opcodeIndex = codes.index(vars(code))
+    model.subgraphs[1:] = loops
+    _drop_unused(model)
 
 
 def is_float(model, indices):
@@ -131,6 +180,64 @@ def restore_frontend(model, original):
             tensor.buffer = len(model.buffers) - 1
             tensor.type = source.tensors[j].type
             tensor.quantization = None
+
+
+def restore_vectors(model, original):
+    """Gives all constants of a float16 model but matrices and kernels the values of `original` again.
+
+    The converter has no switch for it. They cost nothing, and a float16 has no 1e-10, the floor of decibels: silence
+    became minus infinity. A Hann window of eleven bits leaks at -75 dB, where quiet bands have to be heard.
+    """
+    for graph, source in zip(model.subgraphs, original.subgraphs, strict=True):
+        widened = {
+            operator.outputs[0]: operator
+            for operator in graph.operators
+            if _name(model, operator) == "DEQUANTIZE" and _is_constant(model, graph.tensors[operator.inputs[0]])
+        }
+        wideners = {id(operator) for operator in widened.values()}
+        others = [operator for operator in graph.operators if id(operator) not in wideners]
+        if [_name(model, op) for op in others] != [_name(original, op) for op in source.operators]:
+            raise RuntimeError("float16 conversion gave other operations than plain conversion.")
+        emptied = set()
+        for operator, twin in zip(others, source.operators, strict=True):
+            # A loop may have one more operand, a constant that was moved out of it.
+            for i, j in zip(operator.inputs, twin.inputs, strict=False):
+                if i not in widened or sum(size > 1 for size in graph.tensors[i].shape) > 1:
+                    continue
+                half = graph.tensors[widened[i].inputs[0]]
+                buffer = schema.BufferT()
+                buffer.data = original.buffers[source.tensors[j].buffer].data
+                if _rounds_to(buffer.data, model.buffers[half.buffer].data):
+                    model.buffers.append(buffer)
+                    graph.tensors[i].buffer = len(model.buffers) - 1
+                    emptied.add(widened[i].inputs[0])
+                    graph.operators.remove(widened.pop(i))
+        # Two constants may share one half: it goes when nothing takes it any more.
+        for i in emptied.difference(i for operator in graph.operators for i in operator.inputs):
+            graph.tensors[i].buffer = 0  # the empty one
+    _drop_unused(model)
+
+
+def _rounds_to(data, half):
+    """Whether the bytes `half` are float16 values of the float32 bytes `data`, which may be None."""
+    if data is None or len(data) != 2 * len(half):
+        return False
+    values, halves = (np.frombuffer(bytes(part), kind) for part, kind in ((data, "float32"), (half, "float16")))
+    largest = float(np.finfo("float16").max)
+    return np.allclose(np.clip(values, -largest, largest), np.clip(halves, -largest, largest), rtol=1e-3, atol=1e-7)
+
+
+def _is_constant(model, tensor):
+    return model.buffers[tensor.buffer].data is not None
+
+
+def _drop_unused(model):
+    """Empties the buffers that nothing refers to any more."""
+    used = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    used |= {entry.buffer for entry in model.metadata or []}
+    for k, buffer in enumerate(model.buffers):
+        if k not in used:
+            buffer.data = None
 
 
 def rename(model, output):

@@ -1,5 +1,6 @@
 """What both exports ask of a Keras model: its ends, its rate, its tags, and a SavedModel of it."""
 
+import contextlib
 import logging
 
 from tfmusictag.dsp import framing as _framing
@@ -67,12 +68,35 @@ def write_saved_model(model, folder, *, batch, samples, output):
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serve", serve, input_signature=[tf.TensorSpec((batch, samples), tf.float32, name="waveform")])
     # TensorFlow says where it wrote to at a level that users see; the folder is a passing one.
     logger = logging.getLogger("tensorflow")
     level = logger.level
     logger.setLevel(logging.WARNING)
+    signature = [tf.TensorSpec((batch, samples), tf.float32, name="waveform")]
     try:
-        archive.write_out(str(folder), verbose=False)
+        with _step_by_step(model):
+            archive.add_endpoint("serve", serve, input_signature=signature)
+            archive.write_out(str(folder), verbose=False)
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _step_by_step(model):
+    """Lets recurrent layers trace every step in a row, and by operations that every device has.
+
+    A loop is a function of its own in a file, and phones' clients take files of one function. Where Keras finds a GPU
+    it would trace cuDNN's operation. A layer without a fixed number of steps keeps its loop.
+    """
+    import keras
+
+    # Private, but there is no other way to the layers inside of Bidirectional and the like.
+    found = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN)]
+    before = [(layer.unroll, getattr(layer, "use_cudnn", None)) for layer in found]
+    for layer in found:
+        layer.unroll, layer.use_cudnn = True, False
+    try:
+        yield
+    finally:
+        for layer, (unroll, use_cudnn) in zip(found, before, strict=True):
+            layer.unroll, layer.use_cudnn = unroll, use_cudnn

@@ -10,20 +10,24 @@ from tfmusictag import errors
 # int8 0.69 and 0.49. The worst of int8 is vgg's answer to the lone tone, unlike any music that it was calibrated by; on
 # music it is off by 0.008 on average. The bounds let these pass and stop a file that lost what the network knows.
 BOUNDS = {"float32": (1e-4, 1e-4), "float16": (0.02, 0.02), "dynamic": (0.25, 0.25), "int8": (0.75, 0.6)}
+# A Fourier transform rounds in each of its stages; the noise of `rounding` stands for one of them.
+_ROUNDINGS = 5
 # Eight bits count scores in steps of this, however little the scores vary.
 _STEP = 1 / 256
 
 
 def clips(num_samples, sample_rate):
-    """Returns named test waveforms (1, num_samples), float32: noise, a tone, silence and full scale.
+    """Returns named test waveforms (1, num_samples), float32: noise, a tone in a little noise, silence and full scale.
 
     They are the same for the same arguments on every machine, so that an error can be repeated.
     """
     seconds = np.arange(num_samples) / sample_rate
     tone = np.sin(2 * np.pi * 440.0 * seconds)
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, num_samples)
     waves = {
-        "noise": np.random.default_rng(0).uniform(-0.5, 0.5, num_samples),
-        "tone": 0.5 * tone,
+        "noise": noise,
+        # Beside a lone tone there is only what rounding leaves, and in decibels that differs between two right files.
+        "tone": 0.5 * tone + 1e-3 * noise,
         "silence": np.zeros(num_samples),
         # A square wave: no waveform in [-1, 1] is louder.
         "full_scale": np.where(tone < 0, -1.0, 1.0),
@@ -31,12 +35,32 @@ def clips(num_samples, sample_rate):
     return {name: wave[np.newaxis].astype("float32") for name, wave in waves.items()}
 
 
+def rounding(answering, clips, expected):
+    """Returns how much the model's own answer to each clip changes when its samples are rounded otherwise.
+
+    Decibels of a band beside a loud tone are made of what float32 leaves of the tone, and differ between two right
+    computations; a steep network shows it. What that can do, no file can be blamed for.
+
+    Args:
+        answering: the Keras model.
+        clips: waveforms (1, samples) by name.
+        expected: its answers to them.
+    """
+    noise = np.random.default_rng(1).uniform(-1.0, 1.0, next(iter(clips.values())).shape)
+    step = np.finfo("float32").eps
+    found = {}
+    for name, clip in clips.items():
+        other = (clip + step * np.max(np.abs(clip)) * noise).astype("float32")
+        found[name] = float(np.max(np.abs(np.asarray(answering(other, training=False)) - expected[name])))
+    return found
+
+
 def are_scores(expected):
     """Whether all outputs lie in [0, 1], as scores do; then their error needs no scale."""
     return all(np.min(value) >= 0 and np.max(value) <= 1 for value in expected.values())
 
 
-def check(expected, received, *, bounds, scores, what):
+def check(expected, received, *, bounds, scores, what, rounding=None):
     """Compares two dictionaries of outputs by clip and returns the largest error and the rms share.
 
     Args:
@@ -45,6 +69,7 @@ def check(expected, received, *, bounds, scores, what):
         scores: whether the values are scores in [0, 1], whose error is counted as it is; that of other values is
             divided by the largest expected one.
         what: what the file is, for the message.
+        rounding: what `rounding` says of each clip, of which some times more than the bound is let pass.
 
     Raises:
         ModelError: `parity_failed`, naming the clip and the error.
@@ -59,16 +84,17 @@ def check(expected, received, *, bounds, scores, what):
             )
     scale = 1.0 if scores else max(float(np.max(np.abs(value))) for value in expected.values()) or 1.0
     apart = {clip: np.abs(received[clip] - value) / scale for clip, value in expected.items()}
-    worst = max(apart, key=lambda clip: np.nan_to_num(np.max(apart[clip]), nan=np.inf))
+    bound = {clip: bounds[0] + _ROUNDINGS * (rounding or {}).get(clip, 0.0) / scale for clip in expected}
+    worst = max(apart, key=lambda clip: np.nan_to_num(np.max(apart[clip]) - bound[clip], nan=np.inf))
     largest = float(np.max(apart[worst]))
     spread = float(np.std(np.concatenate(list(expected.values())))) / scale
     rms = float(np.sqrt(np.mean(np.square(np.concatenate(list(apart.values()))))))
     # Not `largest > bound`: an error that is not a number must fail.
-    if not largest <= bounds[0]:
+    if not largest <= bound[worst]:
         raise errors.ModelError(
             "parity_failed",
             f"the {what} file differs from the Keras model by {largest:.2g} on the clip {worst!r}; at most "
-            f"{bounds[0]:.2g} is allowed.",
+            f"{bound[worst]:.2g} is allowed.",
         )
     if not rms <= bounds[1] * spread + _STEP:
         raise errors.ModelError(
