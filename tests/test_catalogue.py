@@ -12,7 +12,7 @@ from tfmusictag.applications import _catalogue
 
 def test_models_are_found_without_being_named_anywhere():
     assert {"musicnn", "musicnn_big", "vgg"} < set(tmt.list_models())
-    assert tmt.list_models("musi*") == ["musicnn", "musicnn_big"]
+    assert tmt.list_models("musi*") == ["musicnn", "musicnn_big", "musicnn_won"]
     assert tmt.list_models("nothing*") == []
 
 

@@ -529,7 +529,7 @@ def test_resume_needs_a_file(run, stub, songs):
         ("list a b", "unrecognized arguments: b"),
         ("card muscinn", "received 'muscinn'. Did you mean 'musicnn'?"),
         ("card", "required: name"),
-        ("export x.tflite --model vgh", "received 'vgh'. Did you mean 'vgg'?"),
+        ("export x.tflite --model crnm", "received 'crnm'. Did you mean 'crnn'?"),
         ("export x.tflite --model musicnn_big", "`--weights` must be given"),
         ("export x.tflite --representative a.wav", "`--representative` goes with --quantization int8"),
         ("export x.tflite --quantization int8", "`--representative` must name some real music"),
@@ -620,7 +620,7 @@ def test_nothing_is_left_behind_in_the_process(run, stub, songs):
 
 def test_help_and_version(run):
     assert run("--version") == (0, f"tfmusictag {tmt.__version__}\n", "")
-    for command in ("tag", "embed", "list", "card", "export", "plot"):
+    for command in ("tag", "embed", "list", "card", "export", "port", "plot"):
         status, out, err = run(command, "--help")
         assert (status, err) == (0, "")
         assert "--quiet" in out
@@ -865,7 +865,7 @@ def test_samples_too_large_for_the_model_are_an_error_and_no_nan(run, trained, t
     (tmp_path / "a.wav").write_bytes(hostile.wav(samples, 16_000, bits=32, floating=True))
     status, out, _ = run("tag", tmp_path / "a.wav")
     assert status == 1
-    assert json_lines(out)[0]["code"] == "not_finite"
+    assert json_lines(out)[0]["code"] == "too_large"
 
 
 def test_a_damaged_download_ends_with_3(run, trained, tmp_path, monkeypatch):

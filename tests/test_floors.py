@@ -36,7 +36,7 @@ FLOORS = {
 # TensorFlow itself, where keras.ops has no such operation or a file format is TensorFlow's own.
 MAY_IMPORT_TENSORFLOW = {"layers", "porting", "exporting", "records"}
 # Loaded inside the function that needs them, so that the rest works without them.
-OPTIONAL = {"matplotlib", "tensorflow_io", "apache_beam", "mediapipe"}
+OPTIONAL = {"matplotlib", "tensorflow_io", "apache_beam", "mediapipe", "torch"}
 # What `import tfmusictag` and tagging with LiteRT must not bring in, since each costs a good part of a second.
 HEAVY = ["tensorflow", "keras", "kapre", "librosa", "pandas", "scipy", "sklearn", "h5py", "matplotlib"]
 

@@ -1,33 +1,37 @@
-"""Exports at the size that users have; narrow ones are in the contract. Run by `make test-full`."""
+"""Exports at the size that users have, of every model; narrow ones are in the contract. Run by `make test-full`."""
 
+import contract
+import mobile_client
 import numpy as np
 import pytest
 import signals
+from ai_edge_litert.interpreter import Interpreter
 
 import tfmusictag as tmt
 from tfmusictag import exporting
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 
 LABELS = [f"tag {index}" for index in range(50)]
-# Largest files in MB.
+# Largest files of jtfs_packnet in MB, which is meant for phones.
 SIZES = {None: 25, "float16": 14, "dynamic": 8, "int8": 8}
 
 
-@pytest.fixture(scope="module")
-def model():
-    return tmt.create("jtfs_packnet")
-
-
-@pytest.mark.parametrize("quantization", SIZES)
-def test_jtfs_packnet(model, quantization, tmp_path):
-    samples = model.input_shape[1]
-    waveforms = [signals.music(num_samples=samples, sample_rate=16_000, seed=seed) for seed in range(2)]
-    path = exporting.export_tflite(
-        model,
-        tmp_path,
-        quantization=quantization,
-        labels=LABELS,
-        representative=np.stack(waveforms) if quantization == "int8" else None,
+@pytest.mark.parametrize("name", [pytest.param(name, marks=contract.together(name)) for name in tmt.list_models()])
+def test_every_variant_is_what_keras_computes(name, tmp_path):
+    """The exporter compares each file with the model; here they are opened as a phone opens them."""
+    model = tmt.create(name)
+    samples, rate = model.input_shape[1], tmt.card(name).sample_rate
+    waveforms = np.stack([signals.music(num_samples=samples, sample_rate=rate, seed=seed) for seed in range(2)])
+    contract.settle(model, waveforms)
+    paths = exporting.export_tflite(
+        model, tmp_path, quantization=contract.VARIANTS, labels=LABELS, representative=waveforms
     )
-    assert path.stat().st_size < SIZES[quantization] * 1e6
+    for variant, path in zip(contract.VARIANTS, paths, strict=True):
+        scores = Interpreter(str(path)).get_signature_runner("serve")(waveform=waveforms[:1])["tags"]
+        assert scores.shape == (1, len(LABELS))
+        if mobile_client.missing is None:
+            heard = mobile_client.scores(path, waveforms[0], rate)
+            np.testing.assert_allclose(heard, scores[0], atol=mobile_client.TOLERANCES[variant], err_msg=str(variant))
+        if name == "jtfs_packnet":
+            assert path.stat().st_size < SIZES[variant] * 1e6

@@ -21,6 +21,7 @@ _HOMES = {
     "embed": "tagger",
     "export_saved_model": "exporting",
     "export_tflite": "exporting",
+    "list_frontends": "applications",
     "list_models": "applications",
     "load_model": "applications",
     "tag": "tagger",

@@ -1,7 +1,9 @@
 """The command line: `tfmusictag tag song.mp3` and its siblings. Nothing here imports TensorFlow unless it must."""
 
 import argparse
+import ast
 import contextlib
+import inspect
 import json
 import logging
 import math
@@ -16,6 +18,7 @@ from tfmusictag._version import __version__
 
 exporting = lazy_module("tfmusictag.exporting")
 plotting = lazy_module("tfmusictag.plotting")
+porting = lazy_module("tfmusictag.porting")
 records = lazy_module("tfmusictag.records")
 scattering_plots = lazy_module("tfmusictag.scattering_plots")
 tagger = lazy_module("tfmusictag.tagger")
@@ -137,6 +140,16 @@ def _shard(text):
     return which, of
 
 
+def _assignment(text):
+    name, mark, value = text.partition("=")
+    if not mark or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, such as filters=128; received {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return name, value  # a word, which needs no quotes
+
+
 def _parser():
     # Before the command or after it; unset ones are not written, so that the second place does not undo the first.
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
@@ -204,6 +217,25 @@ def _parser():
     export.add_argument("--representative", nargs="+", default=[], metavar="FILE", help="real music, for int8")
     export.add_argument("--overwrite", action="store_true", help="replace what is there")
     export.set_defaults(run=_export)
+
+    port = commands.add_parser("port", parents=[common], help="convert weights that another project trained")
+    port.add_argument("file", metavar="FILE", help="a .pth or checkpoint, with #PART behind it where it holds several")
+    port.add_argument("--model", required=True, metavar="NAME", help="catalogue name")
+    port.add_argument("--classes", type=_number(int), metavar="N", help="number of tags [as many as the file has]")
+    port.add_argument(
+        "--argument",
+        type=_assignment,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="arguments of the model that the weights were trained with, such as middle_filters=512",
+    )
+    port.add_argument(
+        "-o", "--output", required=True, metavar="FILE", help="the file to write, whose name ends in .weights.h5"
+    )
+    port.add_argument("--overwrite", action="store_true", help="replace the output file")
+    port.set_defaults(run=_port)
 
     stored = commands.add_parser("records", parents=[common], help="store features for training")
     actions = stored.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -379,11 +411,27 @@ def _list(options):
     cards = [applications.card(name) for name in applications.list_models(options.pattern)]
     if not cards:
         logger.warning("no model matches %r; there are %s", options.pattern, ", ".join(applications.list_models()))
+    measured = applications.measured()
     for card in cards:
+        facts = measured.get(card.name, {})
         if _text_wanted(options):
-            print(f"{card.name:20} {card.title} (weights: {', '.join(card.presets) or 'none'})")
-        else:
-            print(json.dumps({"name": card.name, "title": card.title, "weights": list(card.presets)}))
+            seconds = card.input_samples / card.sample_rate
+            print(
+                f"{card.name:20} {facts.get('parameters', 0) / 1e6:7.3f} M  {seconds:5.1f} s at {card.sample_rate} Hz  "
+                f"{card.title} (weights: {', '.join(card.presets) or 'none'})"
+            )
+            continue
+        row = {
+            "name": card.name,
+            "title": card.title,
+            "source": card.source,
+            "sample_rate": card.sample_rate,
+            "input_samples": card.input_samples,
+            "weights": list(card.presets),
+            "published": dict(card.published),
+            **facts,
+        }
+        print(json.dumps(row))
     return _DONE
 
 
@@ -451,6 +499,43 @@ def _export(options):
         )
     print(path)
     return _DONE
+
+
+def _port(options):
+    card = applications.card(options.model)
+    if not options.output.endswith(".weights.h5"):
+        raise ValueError(f"`--output` must end in .weights.h5; received {options.output!r}.")
+    if options.file in card.presets:
+        raise ValueError(f"`FILE` must be a path; {options.file!r} is a preset, which needs no conversion.")
+    if not any(os.path.exists(path) for path in (options.file, options.file.rpartition("#")[0])):
+        raise errors.ModelError("missing_file", f"{options.file} does not exist.")
+    arguments = _own_arguments(card, options.argument)
+    _output.check_target(options.output, options.overwrite)
+    # Read even where the number is given: a file that does not fit is told before TensorFlow has loaded.
+    found = porting.num_classes(options.file, application=card.name, presets=card.presets, kind=card.name)
+    if options.classes or found:
+        arguments["classes"] = options.classes or found
+    try:
+        model = card.build(weights=options.file, **arguments)
+    except TypeError as error:
+        raise ValueError(f"`--argument` must have values that {card.name} can take: {error}.") from error
+    porting.save_weights(model, options.output)
+    given = "".join(f", {name}={value!r}" for name, value in arguments.items())
+    logger.info("tfmusictag.create(%r, weights=%r%s) loads it", card.name, options.output, given)
+    print(options.output)
+    return _DONE
+
+
+def _own_arguments(card, given):
+    """Returns what is given of the arguments that a model's weights depend on."""
+    parameters = inspect.signature(card.build).parameters.values()
+    own = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    # Another project's weights belong to the front-end that the model has by itself.
+    allowed = ["input_shape", *(name for name in own if name not in ("include_frontend", "frontend"))]
+    for name, _ in given:
+        if name not in allowed:
+            raise errors.unknown_choice("--argument", name, allowed)
+    return dict(given)
 
 
 def _representative(options, card):

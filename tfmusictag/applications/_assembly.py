@@ -4,6 +4,7 @@ import os
 
 from tfmusictag import errors, layers, porting
 from tfmusictag._lazy import lazy_module
+from tfmusictag.applications import _frontends
 from tfmusictag.porting import hdf5
 
 keras = lazy_module("keras")
@@ -22,11 +23,12 @@ def assemble(
     name,
     include_frontend,
     frontend,
-    features_shape,
     trunk,
     head,
     dropout,
-    weights_map=None,
+    classifier=None,
+    features_shape=None,
+    frontend_choice=None,
 ):
     """Builds an application out of its own parts and loads its weights.
 
@@ -34,12 +36,13 @@ def assemble(
         card: the application's card.
         include_top ... include_frontend: the arguments that all applications share, as the user gave them.
         frontend: makes the layer from the waveform to the features.
-        features_shape: (frames, bands, channels) of the features at the default input width, for a model that is built
-            without its front-end; frames is None where the network takes any number.
-        trunk: maps the features to the last feature map.
-        head: maps the last feature map to the embedding (batch, width).
+        trunk: maps the features to the last feature map, or to a list of maps that ends with it.
+        head: maps the last feature map, or all of the list, to the embedding (batch, width).
         dropout: rate before the classifier.
-        weights_map: name of the map for weights of other projects, where it is not the card's name.
+        classifier: maps the embedding to the logits (batch, classes), in a layer called `logits`; None is a dense one.
+        features_shape: of the features without the batch, for a model that is built without its front-end, where it is
+            not what the front-end makes of the card's input; None in it stands for any size.
+        frontend_choice: what the user wants in place of the own front-end, as `_frontends.choose` takes it.
 
     Raises:
         ValueError: an argument that breaks its rule, weights that do not fit the arguments.
@@ -55,16 +58,23 @@ def assemble(
         classes=classes,
         classifier_activation=classifier_activation,
     )
+    own = frontend()
+    chosen = _frontends.choose(frontend_choice, own)
     if include_frontend:
         inputs = _input(input_tensor, input_shape, (card.input_samples,), "waveform")
-        features = frontend()(inputs)
+        features = chosen(inputs)
     else:
+        if features_shape is None:
+            features_shape = chosen.compute_output_shape((None, card.input_samples))[1:]
         features = inputs = _input(input_tensor, input_shape, features_shape, "features")
 
-    feature_map = trunk(features)
-    embedding = keras.layers.Identity(name="embedding")(head(feature_map))  # (batch, width)
+    maps = trunk(features)
+    maps = maps if isinstance(maps, list) else [maps]
+    embedding = keras.layers.Identity(name="embedding")(head(*maps))  # (batch, width)
     x = keras.layers.Dropout(dropout, name="embedding_dropout")(embedding)
-    logits = keras.layers.Dense(classes, name="logits")(x)
+    if classifier is None:
+        classifier = keras.layers.Dense(classes, name="logits")
+    logits = classifier(x)
     labels = card.labels(weights) if weights in card.presets else None
     tags = layers.TagScores(classifier_activation, labels, name="tags")(logits)
 
@@ -74,12 +84,20 @@ def assemble(
         source = source[0] if len(source) == 1 else source
     model = keras.Model(source, tags, name=name)
     if weights is not None:
-        porting.load_weights(model, weights, application=card.name, presets=card.presets, kind=weights_map or card.name)
+        porting.load_weights(
+            model,
+            weights,
+            application=card.name,
+            presets=card.presets,
+            kind=card.name,
+            include_top=include_top,
+            own_frontend=own if include_frontend else None,
+            frontend=chosen if include_frontend else None,
+        )
     if include_top:
         return model
     # The whole network was built and loaded, so that a file's weights always meet the layers they were saved from.
-    if pooling is not None:
-        feature_map = _POOLING[pooling](feature_map)
+    feature_map = maps[-1] if pooling is None else _POOLING[pooling](maps[-1])
     return keras.Model(source, feature_map, name=name)
 
 
@@ -106,9 +124,10 @@ def _check(card, *, include_top, weights, pooling, classes, classifier_activatio
         raise errors.unknown_choice("pooling", pooling, [None, *_POOLING])
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
         raise ValueError(f"`classes` must be an integer of at least 1; received {classes!r}.")
-    if classifier_activation not in (None, "sigmoid"):
+    if classifier_activation not in card.activations:
+        reason = "" if "softmax" in card.activations else ", since tags do not exclude each other"
         raise ValueError(
-            f"`classifier_activation` must be 'sigmoid' or None, since tags do not exclude each other; received "
+            f"`classifier_activation` must be one of {list(card.activations)}{reason}; received "
             f"{classifier_activation!r}."
         )
     if weights in card.presets:

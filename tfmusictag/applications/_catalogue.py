@@ -12,6 +12,21 @@ from tfmusictag import errors, vocabulary
 from tfmusictag.dsp.framing import Framing
 from tfmusictag.porting.wheel import Wheel
 
+# How published scores came about; those of two protocols do not compare.
+PROTOCOLS = {
+    "mtat": "MagnaTagATune, top 50 tags, folder split, the 21,108 clips with such a tag",
+    "mtat_all": "MagnaTagATune, top 50 tags, folder split, all 25,860 clips",
+    "mtat_unsaid": "MagnaTagATune, top 50 tags, folder split; whether clips without such a tag count is not said",
+    "mtat_random": "MagnaTagATune, top 50 tags, random split of 25,860 clips",
+    "msd": "Million Song Dataset, Last.fm's top 50 tags, 28,435 test clips",
+    "jamendo_top50": "MTG-Jamendo, top 50 tags, split 0",
+    "jamendo_mood": "MTG-Jamendo, moods and themes, split 0 (MediaEval 2021)",
+    "jamendo_2019": "MTG-Jamendo, moods and themes, mean over tags (ML4MD 2019)",
+    "songs_1m": "a private set of 1.2 million songs, trained on 1 million",
+    "ballroom": "Ballroom, 8 classes, 10-fold cross-validation, accuracy",
+    "ballroom_extended": "Extended Ballroom, random features and SVM, 10-fold cross-validation, accuracy",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
@@ -42,6 +57,8 @@ class Card:
         embedding_dim: width of the layer called `embedding`.
         presets: trained weights by name.
         features: the named features of the original, each the name of a layer.
+        published: the authors' scores by protocol, a key of `PROTOCOLS`: "ROC-AUC / PR-AUC" unless it says otherwise.
+        activations: what `classifier_activation` may be; softmax only where the published tags exclude each other.
         licence: of the architecture's code here; each preset has its own.
         tiny: arguments that build a narrow version for tests.
         build: the function itself.
@@ -56,6 +73,8 @@ class Card:
     embedding_dim: int
     presets: Mapping[str, Preset] = dataclasses.field(default_factory=dict)
     features: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    published: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    activations: tuple = ("sigmoid", None)
     licence: str = "MIT"
     tiny: Mapping = dataclasses.field(default_factory=dict)
     build: Callable = dataclasses.field(default=None, repr=False, compare=False)
@@ -97,6 +116,8 @@ def register(**facts):
         name = inspect.signature(function).parameters["name"].default
         if name in _cards:
             raise ValueError(f"`name` must be free in the catalogue; {name!r} is {_cards[name].build.__module__}.")
+        if unknown := set(facts.get("published", ())) - set(PROTOCOLS):
+            raise errors.unknown_choice("published", min(unknown), PROTOCOLS)
         function.card = _cards[name] = Card(name=name, build=function, **facts)
         return function
 

@@ -1,0 +1,28 @@
+"""The table of all models says what the catalogue and the measurements say."""
+
+import re
+
+import pytest
+
+import tfmusictag as tmt
+from tfmusictag.applications import _catalogue, _table
+
+
+def test_the_page_is_what_cards_and_measurements_make_of_it():
+    assert _table.README.read_text("utf-8") == _table.render(_table.measured()), "run benchmarks/models.py --render"
+
+
+def test_published_scores_name_a_protocol():
+    with pytest.raises(ValueError, match="`published` must be one of .*'mtat'.*; received 'gtzan'"):
+
+        @_catalogue.register(title="", source="", framing=None, embedding_dim=1, published={"gtzan": "1"})
+        def Again(name="again"):
+            pass
+
+    assert "again" not in tmt.list_models()
+
+
+def test_the_readme_of_the_project_lists_every_model():
+    text = (_table.README.parents[2] / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)
+    assert set(rows) >= set(tmt.list_models())

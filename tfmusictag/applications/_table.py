@@ -1,0 +1,74 @@
+"""The table of all models: what their cards say and what `benchmarks/models.py` measured, as Markdown."""
+
+import json
+import pathlib
+
+from tfmusictag.applications import _catalogue
+
+MEASURED = pathlib.Path(__file__).with_name("models.json")
+README = pathlib.Path(__file__).with_name("README.md")
+
+_HEAD = """\
+# Models
+
+Written by `benchmarks/models.py` from the cards of the catalogue and from what it measured; not edited by hand.
+`tfmusictag list` prints the same facts.
+
+Every model maps a waveform of the length and rate given to 50 tags, front-end included, with the defaults of its
+function. Parameters are the trainable ones; multiply-adds are those of convolutions, matrix products and recurrences in
+the float32 file, without Fourier transforms. Sizes are of TFLite files in four variants. Latency is the median of runs
+of the float32 file on one thread of the processor named below.
+"""
+_COLUMNS = (
+    "name",
+    "source",
+    "input",
+    "parameters",
+    "multiply-adds",
+    "MB: float32 / float16 / dynamic / int8",
+    "latency",
+    "published",
+)
+
+
+def measured():
+    """Returns what was measured of each model by name; empty where nothing was."""
+    return json.loads(MEASURED.read_text("utf-8")) if MEASURED.exists() else {}
+
+
+def facts(card, found):
+    """Returns the row of a model as text by column; `found` is what was measured of it, or None."""
+    cells = {
+        "name": card.name,
+        "source": card.source,
+        "input": f"{card.input_samples:,} at {card.sample_rate:,} Hz, {card.input_samples / card.sample_rate:.3g} s",
+        "published": "; ".join(f"{protocol} {score}" for protocol, score in card.published.items()),
+    }
+    if found is not None:
+        cells |= {
+            "parameters": f"{found['parameters']:,}",
+            "multiply-adds": f"{found['multiply_adds'] / 1e6:,.3g} M",
+            "MB: float32 / float16 / dynamic / int8": " / ".join(f"{size:.3g}" for size in found["size_mb"].values()),
+            "latency": f"{found['latency_ms']:.3g} ms",
+        }
+    return {column: cells.get(column, "") for column in _COLUMNS}
+
+
+def render(found):
+    """Returns the whole page; `found` maps names to what was measured."""
+    lines = [f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|"]
+    for name in _catalogue.list_models():
+        cells = facts(_catalogue.card(name), found.get(name))
+        lines.append(f"| {' | '.join([f'`{name}`', *list(cells.values())[1:]])} |")
+    protocols = [f"- `{key}`: {text}" for key, text in _catalogue.PROTOCOLS.items()]
+    machines = sorted({f"{row['measured']['on']}, {row['measured']['date']}" for row in found.values()})
+    return "\n".join(
+        [
+            *(_HEAD, *lines, ""),
+            "Published scores are the authors', ROC-AUC / PR-AUC unless another measure is named, each by protocol;",
+            "scores of different protocols do not compare:",
+            *("", *protocols, ""),
+            f"Measured on: {'; '.join(machines) or 'nothing yet'}.",
+            "",
+        ]
+    )
