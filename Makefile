@@ -54,9 +54,10 @@ $(NEWEST)/installed: setup.cfg constraints/newest.txt | $(NEWEST)/bin/python
 	@$(NEWEST)/bin/python $(PIP) -c constraints/newest.txt -e '.[plot]'
 	@touch $@
 
-# MediaPipe is the phone's own runtime; it wants NumPy 2, so it is no part of the extra `test`.
+# MediaPipe is the phone's own runtime; it wants NumPy 2, so it is no part of the extra `test`. PyTorch runs the peers'
+# own networks beside ours; the oldest stack is tested without it.
 $(NEWEST)/tests-installed: setup.cfg constraints/newest.txt | $(NEWEST)/bin/python
-	$(NEWEST)/bin/python $(PIP) -c constraints/newest.txt -e '.[dev]' mediapipe
+	$(NEWEST)/bin/python $(PIP) -c constraints/newest.txt -e '.[dev,torch]' mediapipe
 	@touch $@ $(NEWEST)/installed
 
 $(OLDEST)/tests-installed: setup.cfg constraints/oldest.txt | $(OLDEST)/bin/python

@@ -1,0 +1,159 @@
+"""Measures every model of the catalogue at full size and writes the table of `tfmusictag/applications/README.md`.
+
+    python benchmarks/models.py                    # all of them: hours
+    python benchmarks/models.py --models fcn crnn  # these, beside what was measured before
+    python benchmarks/models.py --render           # the table again, from what was measured before
+
+Each model is built with the defaults of its card, exported in four variants and run by LiteRT on one thread.
+"""
+
+import argparse
+import datetime
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import common
+import numpy as np
+
+import tfmusictag as tmt
+from tfmusictag.applications import _table
+
+VARIANTS = {"float32": None, "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
+WINDOWS = 3  # that ranges are measured on; only the size of the file and its speed count here
+RUNS = 7
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", metavar="NAME", choices=tmt.list_models(), default=tmt.list_models())
+    parser.add_argument("--render", action="store_true", help="write the table and measure nothing")
+    parser.add_argument("--child", metavar="NAME", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(measure(options.child)))
+        return
+    measured = json.loads(_table.MEASURED.read_text()) if _table.MEASURED.exists() else {}
+    for name in [] if options.render else options.models:
+        # A process each, so that what one leaves in memory does not slow the next.
+        child = subprocess.run([sys.executable, __file__, "--child", name], stdout=subprocess.PIPE, text=True)
+        if child.returncode:
+            print(f"{name} failed", file=sys.stderr)
+            continue
+        measured[name] = json.loads(child.stdout.splitlines()[-1])
+        print(name, measured[name], file=sys.stderr)
+        measured = {name: measured[name] for name in sorted(measured)}
+        _table.MEASURED.write_text(json.dumps(measured, indent=1) + "\n")
+    _table.README.write_text(_table.render(measured))
+
+
+def measure(name):
+    """Returns the facts of one model."""
+    model = tmt.create(name)
+    samples, rate = model.input_shape[1], tmt.card(name).sample_rate
+    windows = music(samples, rate)
+    parameters = {
+        "parameters": count(model.trainable_weights),
+        "parameters_total": count(model.weights),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        paths = tmt.export_tflite(
+            model,
+            folder,
+            quantization=list(VARIANTS.values()),
+            labels=[f"tag {index}" for index in range(model.output_shape[1])],
+            representative=windows,
+        )
+        sizes = {variant: round(path.stat().st_size / 1e6, 3) for variant, path in zip(VARIANTS, paths, strict=True)}
+        return {
+            **parameters,
+            "multiply_adds": multiply_adds(paths[0]),
+            "size_mb": sizes,
+            "latency_ms": latency_ms(paths[0], windows[:1]),
+            "measured": {
+                "on": common.machine(1)["cpu"],
+                "date": datetime.date.today().isoformat(),
+                "tensorflow": version("tensorflow"),
+                "litert": version("ai-edge-litert"),
+            },
+        }
+
+
+def version(package):
+    from importlib import metadata
+
+    return metadata.version(package)
+
+
+def count(weights):
+    return sum(int(np.prod(weight.shape)) for weight in weights)
+
+
+def music(samples, rate):
+    """Returns windows of the demo's clip at the model's rate, repeated where they are longer than it."""
+    import soxr
+
+    from tfmusictag.dsp import demo
+
+    clip = soxr.resample(demo.clip(), demo.SAMPLE_RATE, rate).astype("float32")
+    return np.stack([np.resize(np.roll(clip, -shift * len(clip) // WINDOWS), samples) for shift in range(WINDOWS)])
+
+
+def latency_ms(path, waveform):
+    """Median of several runs on one thread, in milliseconds."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], waveform)
+    seconds = []
+    for _ in range(1 + RUNS):
+        start = time.perf_counter()
+        interpreter.invoke()
+        seconds.append(time.perf_counter() - start)
+    return round(1e3 * statistics.median(seconds[1:]), 2)
+
+
+def multiply_adds(path):
+    """Counts the multiplications of convolutions, matrix products and recurrences in a file; no Fourier transforms."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    from tfmusictag.exporting import _flatbuffer
+
+    tree = _flatbuffer.load(pathlib.Path(path).read_bytes())
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    total = 0
+    for graph in tree.subgraphs:
+
+        def shape(index, graph=graph):
+            return [int(size) for size in graph.tensors[index].shape]
+
+        for operator in graph.operators:
+            code = tree.operatorCodes[operator.opcodeIndex]
+            name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            result = int(np.prod(shape(operator.outputs[0]))) if len(operator.outputs) else 0
+            if name == "CONV_2D":
+                total += result * int(np.prod(shape(operator.inputs[1])[1:]))
+            elif name == "DEPTHWISE_CONV_2D":
+                total += result * int(np.prod(shape(operator.inputs[1])[1:3]))
+            elif name == "FULLY_CONNECTED":
+                total += result * shape(operator.inputs[1])[1]
+            elif name == "BATCH_MATMUL":
+                inner = shape(operator.inputs[0])[-2 if operator.builtinOptions.adjX else -1]
+                total += result * inner
+            elif name == "TRANSPOSE_CONV":
+                total += int(np.prod(shape(operator.inputs[2]))) * int(np.prod(shape(operator.inputs[1])[:3]))
+            elif name == "UNIDIRECTIONAL_SEQUENCE_LSTM":
+                units, width = shape(operator.inputs[1])
+                total += result // units * 4 * units * (width + units)
+            elif name == "WHILE":
+                raise SystemExit(f"{path}: the steps of a loop cannot be counted")
+    return total
+
+
+if __name__ == "__main__":
+    main()
