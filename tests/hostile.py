@@ -220,7 +220,11 @@ def _add_awkward_samples(out):
     for name, value in (("nan", np.nan), ("infinite", -np.inf), ("too_large", 1e30)):
         broken = music.copy()
         broken[33_075] = value
-        out.add(f"{name}.wav", wav(broken, 22_050, bits=32, floating=True), code="too_large" if np.isfinite(value) else "not_finite")
+        out.add(
+            f"{name}.wav",
+            wav(broken, 22_050, bits=32, floating=True),
+            code="too_large" if np.isfinite(value) else "not_finite",
+        )
     out.add("no_samples.wav", wav(music[:0], 22_050), code="no_samples")
     # At 8 kHz, so that a sample is left at every rate that models use.
     out.add("one_sample.wav", wav(music[:1], 8_000), length_s=1 / 8_000)

@@ -38,15 +38,7 @@ def test_the_client_names_the_top_tags_of_a_trained_model(weights):
     assert heard[:5] == [card.labels(weights)[index] for index in np.argsort(-expected)[:5]]
 
 
-# An open defect: the client takes files of one subgraph, and a recurrent loop is a second one.
-LOOPS = pytest.mark.xfail(raises=ValueError, strict=True, reason="MediaPipe refuses the subgraph of a recurrent loop")
-
-
-def marks(name):
-    return [contract.together(name), *([LOOPS] if name in ("crnn", "lstm") else [])]
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in tmt.list_models()])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=contract.together(name)) for name in tmt.list_models()])
 def test_the_client_opens_every_model_in_every_variant(name):
     clip = contract.clips(name)[2]
     for variant, path in contract.exported(name).items():

@@ -103,9 +103,8 @@ class _Converter:
         from tfmusictag.exporting import _flatbuffer
 
         tree = _quantise(self._separate, np.load(self._folder / REPRESENTATIVE, mmap_mode="r"))
-        if _flatbuffer.has_loops(tree):
-            # What a loop computes on changes from step to step, and so would its range.
-            _flatbuffer.replace_loops(tree, _flatbuffer.load(self._eight_bits))
+        if _flatbuffer.recurrences(tree):
+            _flatbuffer.narrow_recurrences(tree, _flatbuffer.load(self._eight_bits))
         return tree
 
     @functools.cached_property
@@ -148,51 +147,22 @@ class _Converter:
 def _quantise(plain, waveforms):
     """Quantises the convolutions and matrix products of a float32 file by the ranges that `waveforms` show.
 
-    Those in loops stay as they are. The two steps that the converter takes itself, taken one by one: it would multiply
-    normalisations into matrices again, and it has no way to leave operations out.
+    The two steps that the converter takes itself, taken one by one: it would multiply normalisations into matrices
+    again, and it has no way to leave operations out.
     """
     from tensorflow.lite.python import convert
     from tensorflow.lite.python.optimize import calibrator
 
     from tfmusictag.exporting import _flatbuffer
 
-    if _flatbuffer.has_loops(_flatbuffer.load(plain)):
-        calibrated = _calibrate(plain, waveforms)
-    else:
-        calibrated = calibrator.Calibrator(plain).calibrate(
-            lambda: ({"waveform": waveform[np.newaxis]} for waveform in waveforms)
-        )
-    kept = _flatbuffer.names_in_float(_flatbuffer.load(calibrated))
-    return _flatbuffer.load(convert.mlir_quantize(calibrated, denylisted_nodes=kept))
-
-
-def _calibrate(plain, waveforms):
-    """Returns a float32 file with the ranges that `waveforms` show, as TensorFlow's calibrator would.
-
-    That one crashes where there is a loop, on TensorFlow 2.16 and 2.20.
-    """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    from tfmusictag.exporting import _flatbuffer
-
-    interpreter = Interpreter(
-        model_content=plain,
-        experimental_preserve_all_tensors=True,
-        # What XNNPACK computes at a stroke leaves no values between.
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    calibrated = calibrator.Calibrator(plain).calibrate(
+        lambda: ({"waveform": waveform[np.newaxis]} for waveform in waveforms)
     )
-    interpreter.allocate_tensors()
-    runner = interpreter.get_signature_runner(ENDPOINT)
-    tree = _flatbuffer.load(plain)
-    ranges = {}
-    for waveform in waveforms:
-        runner(waveform=waveform[np.newaxis])
-        for i in _flatbuffer.activations(tree):
-            values = interpreter.get_tensor(i)
-            low, high = ranges.get(i, (np.inf, -np.inf))
-            ranges[i] = min(low, values.min()), max(high, values.max())
-    _flatbuffer.set_ranges(tree, ranges)
-    return _flatbuffer.pack(tree)
+    tree = _flatbuffer.load(calibrated)
+    _flatbuffer.keep_ranges(tree)
+    kinds, names = _flatbuffer.in_float(tree)
+    quantised = convert.mlir_quantize(_flatbuffer.pack(tree), denylisted_ops=kinds, denylisted_nodes=names)
+    return _flatbuffer.load(quantised)
 
 
 def _not_builtin(names):

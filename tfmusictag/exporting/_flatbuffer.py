@@ -85,68 +85,64 @@ def frontend(model):
     return sorted(kept)
 
 
-def names_in_float(model):
-    """Returns the names of what operations give that have to stay in floating point for int8.
+def in_float(model):
+    """Returns what has to stay in floating point for int8: kinds of operations, and names of what others give.
 
-    That is the front-end, and behind it all but convolutions and matrix products. What lies between these costs little
-    time, and much precision: a sum or a concatenation would force one range on all that meets in it. And all in loops.
+    That is all but convolutions and matrix products, and of these the front-end's. What lies between them costs little
+    time, and much precision: a sum or a concatenation would force one range on all that meets in it. Kinds, since the
+    converter walks through all the names for each operation.
     """
-    first = set(frontend(model))
+    graph = model.subgraphs[0]
+    kinds = {_name(model, operator) for operator in graph.operators} - _INTEGER
+    frontend_ = [graph.operators[k] for k in frontend(model)]
+    names = [graph.tensors[i].name.decode() for op in frontend_ if _name(model, op) in _INTEGER for i in op.outputs]
+    return sorted(kinds), names
+
+
+def recurrences(model):
+    """Returns the operations that take a matrix which others take, too: the steps of a recurrence, in order.
+
+    What a step takes and gives changes from one to the next, and so would its ranges, scales and biases; there would
+    be more of these than of weights.
+    """
+    graph = model.subgraphs[0]
+    products = [operator for operator in graph.operators if _name(model, operator) in _INTEGER]
+    users = collections.Counter(operator.inputs[1] for operator in products)
     return [
-        graph.tensors[i].name.decode()
-        for graph in model.subgraphs
-        for k, operator in enumerate(graph.operators)
-        if graph is not model.subgraphs[0] or k in first or _name(model, operator) not in _INTEGER
-        for i in operator.outputs
+        operator
+        for operator in products
+        if users[operator.inputs[1]] > 1 and _is_constant(model, graph.tensors[operator.inputs[1]])
     ]
 
 
-def has_loops(model):
-    """Whether there is more than the main subgraph: conditions and bodies of loops."""
-    return len(model.subgraphs) > 1
-
-
-def activations(model):
-    """Returns the indices of the main subgraph's tensors that operations for int8 take or give, but for constants."""
+def keep_ranges(model):
+    """Forgets the ranges of a calibrated model but those at the operations that int8 is for."""
     graph = model.subgraphs[0]
-    used = {
+    others = {id(graph.operators[k]) for k in frontend(model)} | {id(operator) for operator in recurrences(model)}
+    kept = {
         i
         for operator in graph.operators
-        if _name(model, operator) in _INTEGER
+        if _name(model, operator) in _INTEGER and id(operator) not in others
         for i in (*operator.inputs, *operator.outputs)
-        if i >= 0
     }
-    return sorted(i for i in used if not _is_constant(model, graph.tensors[i]))
+    for i, tensor in enumerate(graph.tensors):
+        if i not in kept:
+            tensor.quantization = None
 
 
-def set_ranges(model, ranges):
-    """Writes the least and largest value of tensors of the main subgraph, by index, where a calibrator leaves them."""
-    for i, (low, high) in ranges.items():
-        found = schema.QuantizationParametersT()
-        found.min, found.max = [float(low)], [float(high)]
-        model.subgraphs[0].tensors[i].quantization = found
-
-
-def replace_loops(model, other):
-    """Gives a model the loops of `other`, the same network in another variant."""
-    loops = other.subgraphs[1:]
-    if [(len(graph.inputs), len(graph.outputs)) for graph in loops] != [
-        (len(graph.inputs), len(graph.outputs)) for graph in model.subgraphs[1:]
-    ]:
-        raise RuntimeError("two conversions of one network gave different loops.")
-    buffers = len(model.buffers)
-    model.buffers.extend(other.buffers)
-    codes = [vars(code) for code in model.operatorCodes]
-    for graph in loops:
-        for tensor in graph.tensors:
-            tensor.buffer += buffers
-        for operator in graph.operators:
-            code = other.operatorCodes[operator.opcodeIndex]
-            if vars(code) not in codes:
-                model.operatorCodes.append(code)
-                codes.append(vars(code))
-            operator.opcodeIndex = codes.index(vars(code))
-    model.subgraphs[1:] = loops
+def narrow_recurrences(model, other):
+    """Gives the recurrences of a model the 8-bit weights of `other`, the same network with weights of that kind."""
+    ours, theirs = recurrences(model), recurrences(other)
+    if [_name(model, op) for op in ours] != [_name(other, op) for op in theirs]:
+        raise RuntimeError("two conversions of one network gave different recurrences.")
+    graph, source = model.subgraphs[0], other.subgraphs[0]
+    for operator, twin in zip(ours, theirs, strict=True):
+        tensor, narrow = graph.tensors[operator.inputs[1]], source.tensors[twin.inputs[1]]
+        if tensor.type != narrow.type:
+            model.buffers.append(other.buffers[narrow.buffer])
+            tensor.buffer = len(model.buffers) - 1
+            tensor.type, tensor.quantization = narrow.type, narrow.quantization
+        operator.builtinOptions = twin.builtinOptions
     _drop_unused(model)
 
 
@@ -188,33 +184,32 @@ def restore_vectors(model, original):
     The converter has no switch for it. They cost nothing, and a float16 has no 1e-10, the floor of decibels: silence
     became minus infinity. A Hann window of eleven bits leaks at -75 dB, where quiet bands have to be heard.
     """
-    for graph, source in zip(model.subgraphs, original.subgraphs, strict=True):
-        widened = {
-            operator.outputs[0]: operator
-            for operator in graph.operators
-            if _name(model, operator) == "DEQUANTIZE" and _is_constant(model, graph.tensors[operator.inputs[0]])
-        }
-        wideners = {id(operator) for operator in widened.values()}
-        others = [operator for operator in graph.operators if id(operator) not in wideners]
-        if [_name(model, op) for op in others] != [_name(original, op) for op in source.operators]:
-            raise RuntimeError("float16 conversion gave other operations than plain conversion.")
-        emptied = set()
-        for operator, twin in zip(others, source.operators, strict=True):
-            # A loop may have one more operand, a constant that was moved out of it.
-            for i, j in zip(operator.inputs, twin.inputs, strict=False):
-                if i not in widened or sum(size > 1 for size in graph.tensors[i].shape) > 1:
-                    continue
-                half = graph.tensors[widened[i].inputs[0]]
-                buffer = schema.BufferT()
-                buffer.data = original.buffers[source.tensors[j].buffer].data
-                if _rounds_to(buffer.data, model.buffers[half.buffer].data):
-                    model.buffers.append(buffer)
-                    graph.tensors[i].buffer = len(model.buffers) - 1
-                    emptied.add(widened[i].inputs[0])
-                    graph.operators.remove(widened.pop(i))
-        # Two constants may share one half: it goes when nothing takes it any more.
-        for i in emptied.difference(i for operator in graph.operators for i in operator.inputs):
-            graph.tensors[i].buffer = 0  # the empty one
+    graph, source = model.subgraphs[0], original.subgraphs[0]
+    widened = {
+        operator.outputs[0]: operator
+        for operator in graph.operators
+        if _name(model, operator) == "DEQUANTIZE" and _is_constant(model, graph.tensors[operator.inputs[0]])
+    }
+    wideners = {id(operator) for operator in widened.values()}
+    others = [operator for operator in graph.operators if id(operator) not in wideners]
+    if [_name(model, op) for op in others] != [_name(original, op) for op in source.operators]:
+        raise RuntimeError("float16 conversion gave other operations than plain conversion.")
+    emptied = set()
+    for operator, twin in zip(others, source.operators, strict=True):
+        for i, j in zip(operator.inputs, twin.inputs, strict=True):
+            if i not in widened or sum(size > 1 for size in graph.tensors[i].shape) > 1:
+                continue
+            half = graph.tensors[widened[i].inputs[0]]
+            buffer = schema.BufferT()
+            buffer.data = original.buffers[source.tensors[j].buffer].data
+            if _rounds_to(buffer.data, model.buffers[half.buffer].data):
+                model.buffers.append(buffer)
+                graph.tensors[i].buffer = len(model.buffers) - 1
+                emptied.add(widened[i].inputs[0])
+                graph.operators.remove(widened.pop(i))
+    # Two constants may share one half: it goes when nothing takes it any more.
+    for i in emptied.difference(i for operator in graph.operators for i in operator.inputs):
+        graph.tensors[i].buffer = 0  # the empty one
     _drop_unused(model)
 
 

@@ -58,8 +58,12 @@ def labels(model):
     return None
 
 
-def write_saved_model(model, folder, *, batch, samples, output):
-    """Writes a SavedModel whose endpoint `serve` maps `waveform` (batch, samples) to a dictionary {output: values}."""
+def write_saved_model(model, folder, *, batch, samples, output, unroll=False):
+    """Writes a SavedModel whose endpoint `serve` maps `waveform` (batch, samples) to a dictionary {output: values}.
+
+    `unroll` spells out the steps of recurrent layers: a loop is a function of its own in a TFLite file, and clients
+    such as MediaPipe take files of one function.
+    """
     import keras
     import tensorflow as tf
 
@@ -74,7 +78,7 @@ def write_saved_model(model, folder, *, batch, samples, output):
     logger.setLevel(logging.WARNING)
     signature = [tf.TensorSpec((batch, samples), tf.float32, name="waveform")]
     try:
-        with _step_by_step(model):
+        with _portable_recurrences(model, unroll):
             archive.add_endpoint("serve", serve, input_signature=signature)
             archive.write_out(str(folder), verbose=False)
     finally:
@@ -82,21 +86,21 @@ def write_saved_model(model, folder, *, batch, samples, output):
 
 
 @contextlib.contextmanager
-def _step_by_step(model):
-    """Lets recurrent layers trace every step in a row, and by operations that every device has.
+def _portable_recurrences(model, unroll):
+    """Lets recurrent layers trace what every device runs.
 
-    A loop is a function of its own in a file, and phones' clients take files of one function. Where Keras finds a GPU
-    it would trace cuDNN's operation. A layer without a fixed number of steps keeps its loop.
+    Where Keras finds a GPU they trace cuDNN's own operation, which phones and servers without one lack.
     """
     import keras
 
     # Private, but there is no other way to the layers inside of Bidirectional and the like.
     found = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN)]
-    before = [(layer.unroll, getattr(layer, "use_cudnn", None)) for layer in found]
-    for layer in found:
-        layer.unroll, layer.use_cudnn = True, False
+    settings = {"use_cudnn": False, **({"unroll": True} if unroll else {})}
+    before = [{name: getattr(layer, name) for name in settings if hasattr(layer, name)} for layer in found]
     try:
+        for layer, own in zip(found, before, strict=True):
+            vars(layer).update({name: settings[name] for name in own})
         yield
     finally:
-        for layer, (unroll, use_cudnn) in zip(found, before, strict=True):
-            layer.unroll, layer.use_cudnn = unroll, use_cudnn
+        for layer, own in zip(found, before, strict=True):
+            vars(layer).update(own)

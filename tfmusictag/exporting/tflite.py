@@ -246,7 +246,12 @@ def _prepare(folder, answering, files, clips, waveforms):
 
     try:
         _model.write_saved_model(
-            answering, folder / _convert.SAVED_MODEL, batch=1, samples=files[0].num_samples, output=files[0].output
+            answering,
+            folder / _convert.SAVED_MODEL,
+            batch=1,
+            samples=files[0].num_samples,
+            output=files[0].output,
+            unroll=True,
         )
     except tf.errors.OpError as error:
         raise OSError(str(error)) from error
