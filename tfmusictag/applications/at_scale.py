@@ -16,7 +16,7 @@ classifier (Glorot).
 
 from tfmusictag import errors, layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks, _pons_blocks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -184,10 +184,10 @@ def SpectrogramAtScale(
 
 def _samples(waveform, depth, filters):
     widths = _DEPTHS[depth]
-    least = _blocks.RESIDUAL_BACK_END_STEPS
+    least = _pons_blocks.RESIDUAL_BACK_END_STEPS
     for _ in widths[1:]:
         least = 3 * least + 2  # a pool of 3 behind a convolution of 3 without padding
-    _blocks.check_length(waveform, 3 * least, "samples")
+    _checks.at_least(waveform, 3 * least, "samples")
 
     x = _conv(waveform, widths[0] * filters, 3, name="conv1", padding="valid", strides=3)  # (batch, 80000, 64)
     for number, width in enumerate(widths[1:], start=2):
@@ -198,15 +198,15 @@ def _samples(waveform, depth, filters):
 
 
 def _filters(log_mel, filters):
-    _blocks.check_length(log_mel, _blocks.RESIDUAL_BACK_END_STEPS, "frames")
+    _checks.at_least(log_mel, _pons_blocks.RESIDUAL_BACK_END_STEPS, "frames")
     lengths, widths = zip(*_TEMPORAL, strict=True)
-    timbral = _blocks.timbral_maps(log_mel, filters, _conv)  # (batch, frames, 224)
-    temporal = _blocks.temporal_maps(log_mel, [width * filters for width in widths], lengths, _conv)
+    timbral = _pons_blocks.timbral_maps(log_mel, filters, _conv)  # (batch, frames, 224)
+    temporal = _pons_blocks.temporal_maps(log_mel, [width * filters for width in widths], lengths, _conv)
     return keras.layers.Concatenate(name="front")([timbral, temporal])  # (batch, frames, 464)
 
 
 def _back_end(front, filters):
-    return _blocks.residual_back_end(front, filters, _conv)[-1]  # (batch, (steps - 6) // 2, 512)
+    return _pons_blocks.residual_back_end(front, filters, _conv)[-1]  # (batch, (steps - 6) // 2, 512)
 
 
 def _head(feature_map, units, dropout):

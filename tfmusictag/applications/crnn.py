@@ -10,7 +10,7 @@ pools leave, with a front-end of more than 96, follow each other in a step.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -95,7 +95,7 @@ def CRNN(
 
 
 def _trunk(log_mel, filters, units):
-    _blocks.check_size(log_mel, [pool for _, pool in _BLOCKS])
+    _checks.enough_for_pools(log_mel, [pool for _, pool in _BLOCKS])
     x = _blocks.norm("input_norm")(log_mel)  # (batch, 1813, 96, 1)
     for number, (width, pool) in enumerate(_BLOCKS, start=1):
         # 906 x 48, 302 x 16, 75 x 4, 18 x 1

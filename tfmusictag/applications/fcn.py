@@ -10,7 +10,7 @@ which the maximum is taken.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -91,7 +91,7 @@ def FCN(
 
 
 def _trunk(log_mel, filters):
-    _blocks.check_size(log_mel, [pool for _, pool in _BLOCKS])
+    _checks.enough_for_pools(log_mel, [pool for _, pool in _BLOCKS])
     x = _blocks.norm("input_norm")(log_mel)  # (batch, 1813, 96, 1)
     for number, (width, pool) in enumerate(_BLOCKS, start=1):
         # 453 x 48, 113 x 24, 28 x 12, 5 x 4, 1 x 1

@@ -10,7 +10,7 @@ which the maximum is taken.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -92,7 +92,7 @@ def FCN4(
 
 
 def _trunk(x, filters, dropout):
-    _blocks.check_size(x, [pool for _, pool in _BLOCKS])  # (batch, 1366, 96, 1)
+    _checks.enough_for_pools(x, [pool for _, pool in _BLOCKS])  # (batch, 1366, 96, 1)
     for number, (width, pool) in enumerate(_BLOCKS, start=1):
         if number > 1:
             x = keras.layers.Dropout(dropout, name=f"dropout{number}")(x)

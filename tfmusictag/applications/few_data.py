@@ -13,7 +13,7 @@ and a part without the classifier has as many channels as there were classes.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -258,7 +258,7 @@ def _build(card, *, frontend, learnt_log, input_norm, trunk, **common):
 
 
 def _sb_trunk(log_mel, filters):
-    _blocks.check_valid(log_mel, [((_SB_KERNEL, _SB_KERNEL), pool) for _, pool in _SB_BLOCKS])
+    _checks.enough_for_kernels(log_mel, [((_SB_KERNEL, _SB_KERNEL), pool) for _, pool in _SB_BLOCKS])
     x = log_mel  # (batch, 128, 128, 1)
     for number, (widths, pool) in enumerate(_SB_BLOCKS, start=1):
         x = keras.layers.Conv2D(widths * filters, _SB_KERNEL, activation="relu", name=f"conv{number}")(x)
@@ -275,7 +275,7 @@ def _sb_head(feature_map, units, dropout):
 
 
 def _vgg_trunk(log_mel, filters):
-    _blocks.check_valid(log_mel, [((1, 1), (_VGG_POOL, _VGG_POOL))] * _VGG_BLOCKS)
+    _checks.enough_for_kernels(log_mel, [((1, 1), (_VGG_POOL, _VGG_POOL))] * _VGG_BLOCKS)
     x = log_mel  # (batch, 128, 128, 1)
     for number in range(1, _VGG_BLOCKS + 1):
         x = _blocks.conv(filters, _VGG_KERNEL, name=f"conv{number}", activation="elu")(x)
@@ -289,5 +289,5 @@ def _timbre_trunk(log_mel, classes):
     frames, height = _TIMBRE_KERNEL
     kernel = (frames, max(1, height * log_mel.shape[2] // _BANDS))
     if log_mel.shape[1] is not None:
-        _blocks.check_valid(log_mel, [(kernel, (1, 1))])
+        _checks.enough_for_kernels(log_mel, [(kernel, (1, 1))])
     return keras.layers.Conv2D(classes, kernel, name="conv1")(log_mel)  # (batch, 122, 21, classes)

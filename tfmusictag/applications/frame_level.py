@@ -11,7 +11,7 @@ the maps (`random_cnn` is that); the head is ours: the same means, dropout and a
 
 from tfmusictag import errors, layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _pons_blocks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -92,8 +92,8 @@ def FrameLevel(
         include_frontend=include_frontend,
         frontend=lambda: layers.RawWaveform(SAMPLE_RATE, name="waveform_frames"),
         # One shape: 10922 steps, 10916, 10916, 5458. Many: five of 10938, then 10932, 10932, 5466.
-        trunk=lambda waveform: _blocks.frame_level_maps(waveform, width, lengths, _conv),
-        head=lambda *maps: _blocks.map_means(maps),  # (batch, 4 * 896) or (batch, 8 * 448)
+        trunk=lambda waveform: _pons_blocks.frame_level_maps(waveform, width, lengths, _conv),
+        head=lambda *maps: _pons_blocks.map_means(maps),  # (batch, 4 * 896) or (batch, 8 * 448)
         dropout=dropout,
     )
 

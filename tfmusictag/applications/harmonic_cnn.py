@@ -10,7 +10,7 @@ number of harmonics can be built.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -112,7 +112,7 @@ def HarmonicCNN(
 
 
 def _trunk(spectrogram, filters):
-    _blocks.check_size(spectrogram, [(frames, 1) for _, _, (frames, _) in _BLOCKS])
+    _checks.enough_for_pools(spectrogram, [(frames, 1) for _, _, (frames, _) in _BLOCKS])
     x = _blocks.norm("input_norm")(spectrogram)  # (batch, 313, 128, 6)
     for number, (kind, width, (frames, bands)) in enumerate(_BLOCKS, start=1):
         # 156 x 64, 78 x 32, 39 x 16, 19 x 8, 9 x 4, 3 x 2, 1 x 1
@@ -120,5 +120,15 @@ def _trunk(spectrogram, filters):
         if kind == "conv":
             x = _blocks.conv_block(x, width * filters, pool=pool, name=f"conv{number}")
         else:
-            x = _blocks.residual_pool_block(x, width * filters, pool, name=f"block{number}")
+            x = _residual_block(x, width * filters, pool, name=f"block{number}")
     return x
+
+
+def _residual_block(x, filters, pool, *, name):
+    """Two 3 x 3 convolutions beside the input itself, then maximum pooling."""
+    y = _blocks.norm(f"{name}_norm1")(_blocks.conv(filters, 3, name=f"{name}_conv1")(x))
+    y = keras.layers.ReLU(name=f"{name}_relu1")(y)
+    y = _blocks.norm(f"{name}_norm2")(_blocks.conv(filters, 3, name=f"{name}_conv2")(y))
+    y = keras.layers.Add(name=f"{name}_sum")([y, x])
+    y = keras.layers.ReLU(name=f"{name}_relu")(y)
+    return _blocks.max_pool(y, pool, name=f"{name}_pool")

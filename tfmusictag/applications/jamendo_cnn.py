@@ -10,7 +10,7 @@ far as they are documented. Clips longer than 29 s leave several steps, of which
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -95,7 +95,7 @@ def JamendoCNN(
 
 
 def _trunk(log_mel, filters):
-    _blocks.check_size(log_mel, [pool for _, pool in _BLOCKS])
+    _checks.enough_for_pools(log_mel, [pool for _, pool in _BLOCKS])
     x = _blocks.norm("input_norm")(log_mel)  # (batch, 1366, 96, 1)
     for number, (width, pool) in enumerate(_BLOCKS, start=1):
         # 341 x 48, 85 x 24, 21 x 12, 4 x 4, 1 x 1

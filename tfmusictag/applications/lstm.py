@@ -14,7 +14,7 @@ took 16-bit integers as they are, 90 dB more. `raw_int16=True` does the same.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -85,7 +85,7 @@ def StackedLSTM(
         ValueError: an argument that breaks its rule.
         ModelError: weights that cannot be had or are damaged.
     """
-    _blocks.check_raw_int16(raw_int16, include_frontend, frontend)
+    _checks.raw_int16(raw_int16, include_frontend, frontend)
     return _assembly.assemble(
         StackedLSTM.card,
         include_top=include_top,
@@ -98,7 +98,7 @@ def StackedLSTM(
         name=name,
         include_frontend=include_frontend,
         frontend=lambda: layers.LogMel.from_preset(
-            "politecnico_lstm", padding="valid", mean=-_blocks.INT16_DB if raw_int16 else 0.0, name="log_mel"
+            "politecnico_lstm", padding="valid", mean=-_checks.INT16_DB if raw_int16 else 0.0, name="log_mel"
         ),
         frontend_choice=frontend,
         trunk=lambda log_mel: _trunk(log_mel, units, filters),
@@ -108,7 +108,7 @@ def StackedLSTM(
 
 
 def _trunk(log_mel, units, filters):
-    _blocks.check_valid(log_mel, [((kernel, 1), (1, 1)) for kernel in _KERNELS])
+    _checks.enough_for_kernels(log_mel, [((kernel, 1), (1, 1)) for kernel in _KERNELS])
     frames, bands, channels = log_mel.shape[1:]
     x = keras.layers.Reshape((frames, bands * channels), name="steps")(log_mel)  # (batch, 227, 128)
     for number in _RECURRENT_LAYERS:

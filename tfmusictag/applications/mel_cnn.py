@@ -9,7 +9,7 @@ Departs from it: the log-mel spectrogram is computed inside the graph. Samples a
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -76,7 +76,7 @@ def MelCNN(
         ValueError: an argument that breaks its rule.
         ModelError: weights that cannot be had or are damaged.
     """
-    _blocks.check_raw_int16(raw_int16, include_frontend, frontend)
+    _checks.raw_int16(raw_int16, include_frontend, frontend)
     return _assembly.assemble(
         MelCNN.card,
         include_top=include_top,
@@ -89,7 +89,7 @@ def MelCNN(
         name=name,
         include_frontend=include_frontend,
         frontend=lambda: layers.LogMel.from_preset(
-            "politecnico_mel", mean=-_blocks.INT16_DB if raw_int16 else 0.0, name="log_mel"
+            "politecnico_mel", mean=-_checks.INT16_DB if raw_int16 else 0.0, name="log_mel"
         ),
         frontend_choice=frontend,
         trunk=lambda log_mel: _trunk(log_mel, filters, dropout),
@@ -99,7 +99,7 @@ def MelCNN(
 
 
 def _trunk(x, filters, dropout):
-    _blocks.check_valid(x, [(_KERNEL, _POOL) for _ in _WIDTHS])  # (batch, 261, 128, 1)
+    _checks.enough_for_kernels(x, [(_KERNEL, _POOL) for _ in _WIDTHS])  # (batch, 261, 128, 1)
     for number, width in enumerate(_WIDTHS, start=1):
         if number > 1:
             x = keras.layers.Dropout(dropout, name=f"dropout{number}")(x)

@@ -17,7 +17,7 @@ import dataclasses
 
 from tfmusictag import errors, layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -172,7 +172,7 @@ def _trunk(log_mel, filters, kernels, pools, own):
         if branch not in own:
             height = max(1, height * x.shape[2] // _BANDS)
         pool_frames, pool_bands = pools[branch]
-        _blocks.check_valid(x, [((frames, height), (pool_frames or 1, pool_bands or 1))])
+        _checks.enough_for_kernels(x, [((frames, height), (pool_frames or 1, pool_bands or 1))])
         y = keras.layers.Conv2D(filters, (frames, height), activation="relu", name=branch)(x)
         # box (batch, 73, 29, 32) to (batch, 73, 7, 32); time (batch, 21, 40, 32) to (batch, 21, 1, 32); frequency
         # (batch, 80, 9, 32) to (batch, 1, 9, 32).

@@ -26,7 +26,7 @@ import zlib
 
 from tfmusictag import errors, layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks, _pons_blocks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -149,7 +149,7 @@ def RandomCNN(
         return y
 
     def features(first):
-        return _blocks.map_means(_MAPS[architecture](first, width, lengths, conv))
+        return _pons_blocks.map_means(_MAPS[architecture](first, width, lengths, conv))
 
     def classifier(embedding):
         x = keras.layers.BatchNormalization(center=False, scale=False, name="embedding_norm")(embedding)
@@ -233,7 +233,7 @@ def _he_normal(shape, seed, name):
 
 
 def _vgg(log_mel, filters, lengths, conv):
-    _blocks.check_size(log_mel, _POOLS)
+    _checks.enough_for_pools(log_mel, _POOLS)
     maps, x = [], log_mel  # (batch, 1376, 96, 1)
     for number, pool in enumerate(_POOLS, start=1):
         x = conv(x, filters, 3, name=f"conv{number}", padding="same", activation="elu")
@@ -244,21 +244,21 @@ def _vgg(log_mel, filters, lengths, conv):
 
 def _one(share):
     def maps(log_mel, filters, lengths, conv):
-        _blocks.check_length(log_mel, 7, "frames")
+        _checks.at_least(log_mel, 7, "frames")
         height = int(share * log_mel.shape[2])
         x = conv(log_mel, filters, (7, height), name="conv1", padding="valid")  # (batch, 1370, 1 or 11, filters)
-        return [_blocks.max_over_bands(x, "conv1")]
+        return [_pons_blocks.max_over_bands(x, "conv1")]
 
     return maps
 
 
 def _timbral(log_mel, filters, lengths, conv):
-    return [_blocks.timbral_maps(log_mel, filters, conv)]  # (batch, 1376, 14 * filters)
+    return [_pons_blocks.timbral_maps(log_mel, filters, conv)]  # (batch, 1376, 14 * filters)
 
 
 def _temporal(log_mel, filters, lengths, conv):
     widths = [width * filters - filters // 4 for width in _TEMPORAL_WIDTHS]
-    return [_blocks.temporal_maps(log_mel, widths, lengths, conv)]  # (batch, 1376, 14 * filters)
+    return [_pons_blocks.temporal_maps(log_mel, widths, lengths, conv)]  # (batch, 1376, 14 * filters)
 
 
 def _both(log_mel, filters, lengths, conv):
@@ -266,7 +266,7 @@ def _both(log_mel, filters, lengths, conv):
 
 
 def _sample_level(waveform, filters, lengths, conv):
-    _blocks.check_length(waveform, 3 ** (1 + _SAMPLE_LEVEL_POOLS), "samples")
+    _checks.at_least(waveform, 3 ** (1 + _SAMPLE_LEVEL_POOLS), "samples")
     x = conv(waveform, filters, 3, name="conv1", padding="valid", strides=3)  # (batch, 116666, filters)
     maps = [x]
     for number in range(2, 2 + _SAMPLE_LEVEL_POOLS):
@@ -278,7 +278,7 @@ def _sample_level(waveform, filters, lengths, conv):
 
 def _frame_level(architecture):
     def maps(waveform, filters, lengths, conv):
-        return _blocks.frame_level_maps(waveform, filters, _FRAME_LENGTHS[architecture], conv)
+        return _pons_blocks.frame_level_maps(waveform, filters, _FRAME_LENGTHS[architecture], conv)
 
     return maps
 

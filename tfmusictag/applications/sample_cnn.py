@@ -13,7 +13,7 @@ import dataclasses
 
 from tfmusictag import errors, layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -126,7 +126,7 @@ def SampleCNN(
 
 
 def _trunk(waveform, settings, step_samples, pool, blocks, stride, filters):
-    _blocks.check_steps(waveform, step_samples)
+    _checks.whole_steps(waveform, step_samples)
     block = {"dimensions": 1, "like": settings["like"], "kernel_initializer": settings["initializer"]}
     x = waveform  # (batch, 59049, 1)
     if settings["centred"]:

@@ -12,7 +12,7 @@ here it is not padded. All networks start from the He-uniform weights of 2018.
 
 from tfmusictag import errors, layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -152,7 +152,7 @@ def _standard(standardise):
 
 def _trunk(waveform, blocks, convs, ratio, filters):
     """Returns the feature maps of all blocks, (batch, steps, channels) each."""
-    _blocks.check_length(waveform, 3 ** (blocks + 1), "samples")
+    _checks.at_least(waveform, 3 ** (blocks + 1), "samples")
     x = _blocks.conv_block(waveform, filters, name="conv1", padding="valid", strides=3, like="keras", **_CONV)
     maps = []  # behind 19683 x 128: 6561 x 128, 2187 x 128, 729 x 256, 243, 81, 27, 9, 3, 1 x 512
     for number in range(1, blocks + 1):

@@ -12,7 +12,7 @@ import dataclasses
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -95,7 +95,7 @@ def SampleCNNSEWon(
 
 
 def _trunk(waveform, step_samples, blocks, filters):
-    _blocks.check_steps(waveform, step_samples)
+    _checks.whole_steps(waveform, step_samples)
     x = _block(waveform, filters, name="block1", strides=3)  # (batch, 59049, 1) to 19683 x 128
     for number in range(1, blocks + 1):
         width = 4 if number == blocks else 1 if number <= 2 else 2

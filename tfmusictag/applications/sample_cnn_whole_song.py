@@ -10,7 +10,7 @@ normalisation evens out. `raw_int16=True` does the same.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -93,8 +93,8 @@ def SampleCNNWholeSong(
 
 
 def _trunk(waveform, filters):
-    _blocks.check_fixed_length(waveform)
-    _blocks.check_length(waveform, 3 ** len(_WIDTHS), "samples")
+    _checks.fixed_length(waveform)
+    _checks.at_least(waveform, 3 ** len(_WIDTHS), "samples")
     x = waveform  # (batch, 465984, 1)
     for number, width in enumerate(_WIDTHS, start=1):
         # 155328 x 128, 51776 x 128, 17258 x 256, 5752, 1917, 639, 213, 71, 23 x 512

@@ -13,7 +13,7 @@ Departs from it: the log-mel spectrogram is computed inside the graph, and a bat
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks, _transformer
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -37,7 +37,7 @@ _BLOCKS = ((1, (2, 2)), (1, (2, 2)), (2, (2, 2)), (2, (1, 2)), (2, (1, 2)), (2, 
     embedding_dim=256,
     presets=PRESETS,
     published={"mtat": ".9077 / .4445", "msd": ".8810 / .3103", "jamendo_top50": ".8261 / .2883"},
-    features={f"attention{number}": f"attention{number}_scores" for number in _blocks.TRANSFORMER_LAYERS},
+    features={f"attention{number}": f"attention{number}_scores" for number in _transformer.TRANSFORMER_LAYERS},
     tiny={"filters": 4, "heads": 2, "input_shape": (16_000,)},
 )
 def SelfAttention(
@@ -99,13 +99,13 @@ def SelfAttention(
         frontend=lambda: layers.LogMel.from_preset("won128", name="log_mel"),
         frontend_choice=frontend,
         trunk=lambda log_mel: _trunk(log_mel, filters, heads, learnable_token, attention_dropout, hidden_dropout),
-        head=_blocks.class_token_head,  # (batch, 256)
+        head=_transformer.class_token_head,  # (batch, 256)
         dropout=dropout,
     )
 
 
 def _trunk(log_mel, filters, heads, learnable_token, attention_dropout, hidden_dropout):
-    _blocks.check_fixed_length(log_mel)
+    _checks.fixed_length(log_mel)
     most = 2 ** len(_BLOCKS)
     if log_mel.shape[2] > most:
         raise ValueError(
@@ -118,7 +118,7 @@ def _trunk(log_mel, filters, heads, learnable_token, attention_dropout, hidden_d
         x = _blocks.residual_block(x, widths * filters, strides, name=f"block{number}")
     _, steps, _, width = x.shape
     x = keras.layers.Reshape((steps, width), name="tokens")(x)  # (batch, 118, 256)
-    return _blocks.transformer(
+    return _transformer.transformer(
         x,
         heads,
         positions=False,

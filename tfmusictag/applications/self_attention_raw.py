@@ -12,7 +12,7 @@ Departs from it: clips of other lengths than 65,610 samples have positions too, 
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks, _transformer
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -40,7 +40,7 @@ _LEAST_SAMPLES = _STEP_SAMPLES - _STRIDE + 1  # 241
     embedding_dim=512,
     presets=PRESETS,
     published={"mtat": ".9066 / .4421", "msd": ".8807 / .2990"},
-    features={f"attention{number}": f"attention{number}_scores" for number in _blocks.TRANSFORMER_LAYERS},
+    features={f"attention{number}": f"attention{number}_scores" for number in _transformer.TRANSFORMER_LAYERS},
     tiny={"filters": 4, "width": 16, "heads": 2, "input_shape": (20 * _STEP_SAMPLES,)},
 )
 def SelfAttentionRaw(
@@ -100,7 +100,7 @@ def SelfAttentionRaw(
         name=name,
         include_frontend=include_frontend,
         frontend=lambda: layers.RawWaveform(SAMPLE_RATE, name="waveform_frames"),
-        trunk=lambda samples: _blocks.transformer(
+        trunk=lambda samples: _transformer.transformer(
             _tokens(samples, filters, width),
             heads,
             positions=True,
@@ -108,14 +108,14 @@ def SelfAttentionRaw(
             attention_dropout=attention_dropout,
             dropout=hidden_dropout,
         ),
-        head=_blocks.class_token_head,  # (batch, 512)
+        head=_transformer.class_token_head,  # (batch, 512)
         dropout=dropout,
     )
 
 
 def _tokens(samples, filters, width):
-    _blocks.check_fixed_length(samples)
-    _blocks.check_length(samples, _LEAST_SAMPLES, "samples")
+    _checks.fixed_length(samples)
+    _checks.at_least(samples, _LEAST_SAMPLES, "samples")
     x = _blocks.torch_conv(samples, filters, _STRIDE, _STRIDE, name="conv1", dimensions=1)  # (batch, 21870, 64)
     x = _blocks.norm("conv1_norm")(x)
     x = keras.layers.ReLU(name="conv1_relu")(x)

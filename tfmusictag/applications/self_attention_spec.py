@@ -13,7 +13,7 @@ positions too, by the same formula.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks, _pons_blocks, _transformer
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -40,7 +40,7 @@ _LENGTHS = (165, 129, 65, 33)
     embedding_dim=512,
     presets=PRESETS,
     published={"mtat": ".9080 / .4439", "msd": ".8814 / .3047"},
-    features={f"attention{number}": f"attention{number}_scores" for number in _blocks.TRANSFORMER_LAYERS},
+    features={f"attention{number}": f"attention{number}_scores" for number in _transformer.TRANSFORMER_LAYERS},
     tiny={"filters": 2, "width": 16, "heads": 2, "input_shape": (40 * _HOP_SAMPLES,)},
 )
 def SelfAttentionSpec(
@@ -103,7 +103,7 @@ def SelfAttentionSpec(
         include_frontend=include_frontend,
         frontend=lambda: layers.LogMel.from_preset("sa2019", name="log_mel"),
         frontend_choice=frontend,
-        trunk=lambda log_mel: _blocks.transformer(
+        trunk=lambda log_mel: _transformer.transformer(
             _tokens(log_mel, filters, width),
             heads,
             positions=True,
@@ -111,16 +111,18 @@ def SelfAttentionSpec(
             attention_dropout=attention_dropout,
             dropout=hidden_dropout,
         ),
-        head=_blocks.class_token_head,  # (batch, 512)
+        head=_transformer.class_token_head,  # (batch, 512)
         dropout=dropout,
     )
 
 
 def _tokens(log_mel, filters, width):
-    _blocks.check_fixed_length(log_mel)
+    _checks.fixed_length(log_mel)
     x = _blocks.norm("input_norm")(log_mel)  # (batch, 256, 96, 1)
-    timbral = _blocks.timbral_maps(x, filters, _conv)  # (batch, 256, 224)
-    temporal = _blocks.temporal_maps(x, [widths * filters for widths in _WIDTHS], _LENGTHS, _conv)  # (batch, 256, 240)
+    timbral = _pons_blocks.timbral_maps(x, filters, _conv)  # (batch, 256, 224)
+    temporal = _pons_blocks.temporal_maps(
+        x, [widths * filters for widths in _WIDTHS], _LENGTHS, _conv
+    )  # (batch, 256, 240)
     x = keras.layers.Concatenate(name="front")([timbral, temporal])  # (batch, 256, 464)
     return _conv(x, width, 1, name="projection", padding="same")  # (batch, 256, 512)
 

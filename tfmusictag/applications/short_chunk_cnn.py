@@ -8,7 +8,7 @@ Departs from it: the log-mel spectrogram is computed inside the graph.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -91,7 +91,7 @@ def ShortChunkCNN(
 
 
 def _trunk(log_mel, filters):
-    _blocks.check_size(log_mel, [_POOL] * len(_WIDTHS))
+    _checks.enough_for_pools(log_mel, [_POOL] * len(_WIDTHS))
     x = _blocks.norm("input_norm")(log_mel)  # (batch, 231, 128, 1)
     for number, width in enumerate(_WIDTHS, start=1):
         # 115 x 64, 57 x 32, 28 x 16, 14 x 8, 7 x 4, 3 x 2, 1 x 1

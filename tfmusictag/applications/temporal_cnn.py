@@ -15,7 +15,7 @@ training set.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -130,7 +130,7 @@ def TemporalCNN(
 
 
 def _trunk(log_mel, filters):
-    _blocks.check_valid(log_mel, [((max(frames for _, frames, _ in filters), 1), (1, _POOL_BANDS))])
+    _checks.enough_for_kernels(log_mel, [((max(frames for _, frames, _ in filters), 1), (1, _POOL_BANDS))])
     # In float32 also where the rest is not: the statistics are those of the spectrogram, which is.
     x = keras.layers.Normalization(axis=None, dtype="float32", name="standardize")(log_mel)  # (batch, 250, 40, 1)
     maps = []

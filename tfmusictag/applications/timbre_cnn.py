@@ -18,7 +18,7 @@ import math
 
 from tfmusictag import errors, layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -145,7 +145,9 @@ def _timbral(log_mel, filters, as_coded):
     bands = log_mel.shape[2]
     heights = {height: max(1, height * bands // _BANDS) for height in _BRANCHES}
     frames, second_filters, second_pool = _SECOND
-    _blocks.check_valid(log_mel, [((1, max(heights.values())), (_BRANCH_POOL, 1)), ((frames, 1), (second_pool, 1))])
+    _checks.enough_for_kernels(
+        log_mel, [((1, max(heights.values())), (_BRANCH_POOL, 1)), ((frames, 1), (second_pool, 1))]
+    )
     padded = {length: _pad(log_mel, length) for length in _BRANCHES[100]}
     branches = [
         _branch(padded[length], filters(count), (length, heights[height]), f"timbral_{length}x{height}")
@@ -185,7 +187,7 @@ def _head(feature_map, dropout):
 
 
 def _squares(log_mel, filters, _):
-    _blocks.check_valid(log_mel, [((_SQUARE, _SQUARE), pool) for _, pool in _SQUARES])
+    _checks.enough_for_kernels(log_mel, [((_SQUARE, _SQUARE), pool) for _, pool in _SQUARES])
     x = log_mel
     for number, (count, pool) in enumerate(_SQUARES, start=1):
         if number > 1:

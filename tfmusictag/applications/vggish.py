@@ -14,7 +14,7 @@ default here, hands on what comes before it.
 
 from tfmusictag import errors, layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -113,7 +113,7 @@ def VGGish(
 
 
 def _trunk(log_mel, filters, deviation):
-    _blocks.check_valid(log_mel, [])
+    _checks.enough_for_kernels(log_mel, [])
     x = log_mel  # (batch, 96, 64, 1)
     for number, (names, widths) in enumerate(_BLOCKS, start=1):
         for name in names:
