@@ -114,3 +114,13 @@ def test_weights_of_another_number_of_harmonics_are_refused(tmp_path):
 def test_a_wrong_argument_is_named(arguments, words):
     with pytest.raises(ValueError, match=words):
         tmt.create(NAME, **arguments)
+
+
+@pytest.mark.parametrize("choice", ["mel", "mfcc", "constant_q", "scattering"])
+def test_a_named_front_end_has_one_channel_in_the_place_of_the_harmonics(choice):
+    own, model = contract.narrow(NAME), contract.tiny(NAME, frontend=choice)
+    frames, bands, harmonics = own.get_layer("harmonic_spectrogram").output.shape[1:]
+    assert model.layers[1].output.shape == (None, frames, bands, 1)
+    # A kernel of the first convolution, and a normalisation, for each harmonic; and q.
+    assert own.count_params() - model.count_params() == (harmonics - 1) * (3 * 3 * 2 + 4) + 1
+    assert model(contract.clips(NAME)).shape == (4, contract.CLASSES)

@@ -10,7 +10,7 @@ number of harmonics can be built.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks, _checks
+from tfmusictag.applications import _assembly, _blocks, _checks, _frontends
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -76,8 +76,9 @@ def HarmonicCNN(
         classifier_activation: `"sigmoid"`, or None for logits.
         name: of the model.
         include_frontend: False starts at the harmonic spectrogram, `features` (batch, frames, bands, harmonics).
-        frontend: a layer of `tfmusictag.layers` in place of the own spectrogram, such as a `HarmonicSpectrogram` whose
-            q is not learnt.
+        frontend: another spectrogram in place of the own: its name (`tfmusictag.list_frontends()`; `"mel"` and what
+            others take after it are Won's 128 mel bands, in one channel), or a layer, such as a `HarmonicSpectrogram`
+            whose q is not learnt.
         harmonics: of every note: 1 to 7 in the source; more of them leave less room for notes, 190 bands with one and
             124 with seven.
         filters: width of the first four blocks; the others have twice as many.
@@ -92,6 +93,8 @@ def HarmonicCNN(
             f"`harmonics` belong to the own front-end, so it must be {_HARMONICS} with another `frontend`; received "
             f"{harmonics!r}."
         )
+    if isinstance(frontend, str):
+        frontend = _frontends.choose(frontend, layers.LogMel.from_preset("won128", name="log_mel"))
     return _assembly.assemble(
         HarmonicCNN.card,
         include_top=include_top,
