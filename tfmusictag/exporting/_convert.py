@@ -37,9 +37,9 @@ def answers(variant):
 def main(folder):
     folder = pathlib.Path(folder)
     try:
-        files = json.loads((folder / JOB).read_text("utf-8"))["files"]
-        converter = _Converter(folder)
-        result = {"operations": {facts["variant"]: _work(folder, converter, facts) for facts in files}}
+        job = json.loads((folder / JOB).read_text("utf-8"))
+        converter = _Converter(folder, job["frontend"])
+        result = {"operations": {facts["variant"]: _work(folder, converter, facts) for facts in job["files"]}}
     except errors.ModelError as error:
         result = {"code": error.code, "message": str(error)}
     except OSError as error:
@@ -57,10 +57,13 @@ def _work(folder, converter, facts):
     missing = [name for name in operations if name.startswith("custom:")]
     if missing:
         raise _not_builtin(missing)
-    if found.variant == "int8" and not _flatbuffer.is_float(tree, _flatbuffer.frontend(tree)):
-        raise errors.ModelError(
-            "conversion_failed", "the converter quantised the front-end, which has to stay float32."
-        )
+    if found.variant == "int8":
+        names = _flatbuffer.quantised(tree, _flatbuffer.frontend(tree, converter.frontend))
+        if names:
+            raise errors.ModelError(
+                "conversion_failed",
+                f"the converter quantised parts of the front-end, which has to stay float32: {', '.join(names)}.",
+            )
     _flatbuffer.rename(tree, found.output)
     _flatbuffer.add_metadata(tree, metadata.build(found))
     (folder / model(found.variant)).write_bytes(metadata.attach(_flatbuffer.pack(tree), found))
@@ -69,10 +72,14 @@ def _work(folder, converter, facts):
 
 
 class _Converter:
-    """Converts the SavedModel of a folder into the object trees of the variants."""
+    """Converts the SavedModel of a folder into the object trees of the variants.
 
-    def __init__(self, folder):
+    `frontend` lists the names of the layers whose operations stay in floating point.
+    """
+
+    def __init__(self, folder, frontend):
         self._folder = folder
+        self.frontend = frontend
 
     def variant(self, variant):
         """Returns the object tree of a variant."""
@@ -96,15 +103,15 @@ class _Converter:
         from tfmusictag.exporting import _flatbuffer
 
         tree = _flatbuffer.load(self._eight_bits)
-        _flatbuffer.restore_frontend(tree, _flatbuffer.load(self._separate))
+        _flatbuffer.restore_frontend(tree, _flatbuffer.load(self._separate), self.frontend)
         return tree
 
     def _int8(self):
         from tfmusictag.exporting import _flatbuffer
 
-        tree = _quantise(self._separate, np.load(self._folder / REPRESENTATIVE, mmap_mode="r"))
-        if _flatbuffer.recurrences(tree):
-            _flatbuffer.narrow_recurrences(tree, _flatbuffer.load(self._eight_bits))
+        tree = _quantise(self._separate, np.load(self._folder / REPRESENTATIVE, mmap_mode="r"), self.frontend)
+        if _flatbuffer.recurrences(tree, self.frontend):
+            _flatbuffer.narrow_recurrences(tree, _flatbuffer.load(self._eight_bits), self.frontend)
         return tree
 
     @functools.cached_property
@@ -144,7 +151,7 @@ class _Converter:
             raise
 
 
-def _quantise(plain, waveforms):
+def _quantise(plain, waveforms, frontend):
     """Quantises the convolutions and matrix products of a float32 file by the ranges that `waveforms` show.
 
     The two steps that the converter takes itself, taken one by one: it would multiply normalisations into matrices
@@ -159,8 +166,8 @@ def _quantise(plain, waveforms):
         lambda: ({"waveform": waveform[np.newaxis]} for waveform in waveforms)
     )
     tree = _flatbuffer.load(calibrated)
-    _flatbuffer.keep_ranges(tree)
-    kinds, names = _flatbuffer.in_float(tree)
+    _flatbuffer.keep_ranges(tree, frontend)
+    kinds, names = _flatbuffer.in_float(tree, frontend)
     quantised = convert.mlir_quantize(_flatbuffer.pack(tree), denylisted_ops=kinds, denylisted_nodes=names)
     return _flatbuffer.load(quantised)
 

@@ -4,6 +4,7 @@ Runs in the child process of `export_tflite`, where TensorFlow is loaded and bri
 """
 
 import collections
+import re
 
 import flatbuffers
 import numpy as np
@@ -50,18 +51,18 @@ def operations(model):
     return sorted(names)
 
 
-def frontend(model):
+def frontend(model, layers):
     """Returns the indices of the operations, in the main subgraph, that make the spectrogram.
 
-    Power runs over ten decades, and eight bits hold two: up to its logarithm everything has to stay in floating point.
-    That is every Fourier transform, every first logarithm on its way, all that leads to them, and the elementwise
-    operations that follow directly.
+    Those are what the front-end's `layers`, by name, consist of; every Fourier transform and every first logarithm on
+    its way, which a user's own layers may hold; all that leads to them; and elementwise operations that follow
+    directly. Power runs over ten decades, and eight bits hold two: all this has to stay in floating point.
     """
     graph = model.subgraphs[0]
     makers = {output: k for k, operator in enumerate(graph.operators) for output in operator.outputs}
 
-    def ancestors(k):
-        found, waiting = set(), [k]
+    def with_ancestors(*waiting):
+        found, waiting = set(), list(waiting)
         while waiting:
             k = waiting.pop()
             if k not in found:
@@ -69,23 +70,31 @@ def frontend(model):
                 waiting.extend(makers[i] for i in graph.operators[k].inputs if i in makers)
         return found
 
-    names = [_name(model, operator) for operator in graph.operators]
-    kept = set()
-    for k, name in enumerate(names):
-        if name in ("RFFT2D", "COMPLEX_ABS"):
-            kept |= ancestors(k)
-        elif name == "LOG":
-            above = ancestors(k)
-            if [names[i] for i in above].count("LOG") == 1:
+    kinds = [_name(model, operator) for operator in graph.operators]
+    scopes = [graph.tensors[operator.outputs[0]].name.decode() for operator in graph.operators]
+    # Keras numbers the scopes of layers, and the converter joins those of what it fuses.
+    own = re.compile("/(?:" + "|".join(map(re.escape, layers)) + r")(?:_\d+)?/" if layers else "(?!)")
+    kept = with_ancestors(
+        *(
+            k
+            for k, kind in enumerate(kinds)
+            # What leads from the front-end to eight bits is called after it.
+            if kind in ("RFFT2D", "COMPLEX_ABS") or (kind != "QUANTIZE" and own.search(scopes[k]))
+        )
+    )
+    for k, kind in enumerate(kinds):
+        if kind == "LOG":
+            above = with_ancestors(k)
+            if [kinds[i] for i in above].count("LOG") == 1:
                 kept |= above
     for k, operator in enumerate(graph.operators):  # in order of execution, so one pass is enough
         sources = {makers[i] for i in operator.inputs if i in makers}
-        if names[k] in _ELEMENTWISE and sources and sources <= kept:
+        if kinds[k] in _ELEMENTWISE and sources and sources <= kept:
             kept.add(k)
     return sorted(kept)
 
 
-def in_float(model):
+def in_float(model, layers):
     """Returns what has to stay in floating point for int8: kinds of operations, and names of what others give.
 
     That is all but convolutions and matrix products, and of these the front-end's. What lies between them costs little
@@ -94,19 +103,20 @@ def in_float(model):
     """
     graph = model.subgraphs[0]
     kinds = {_name(model, operator) for operator in graph.operators} - _INTEGER
-    frontend_ = [graph.operators[k] for k in frontend(model)]
+    frontend_ = [graph.operators[k] for k in frontend(model, layers)]
     names = [graph.tensors[i].name.decode() for op in frontend_ if _name(model, op) in _INTEGER for i in op.outputs]
     return sorted(kinds), names
 
 
-def recurrences(model):
+def recurrences(model, layers):
     """Returns the operations that take a matrix which others take, too: the steps of a recurrence, in order.
 
     What a step takes and gives changes from one to the next, and so would its ranges, scales and biases; there would
     be more of these than of weights.
     """
     graph = model.subgraphs[0]
-    products = [operator for operator in graph.operators if _name(model, operator) in _INTEGER]
+    first = set(frontend(model, layers))  # where octaves share their kernels
+    products = [op for k, op in enumerate(graph.operators) if _name(model, op) in _INTEGER and k not in first]
     users = collections.Counter(operator.inputs[1] for operator in products)
     return [
         operator
@@ -115,14 +125,15 @@ def recurrences(model):
     ]
 
 
-def keep_ranges(model):
+def keep_ranges(model, layers):
     """Forgets the ranges of a calibrated model but those at the operations that int8 is for."""
     graph = model.subgraphs[0]
-    others = {id(graph.operators[k]) for k in frontend(model)} | {id(operator) for operator in recurrences(model)}
+    first = set(frontend(model, layers))
+    steps = {id(operator) for operator in recurrences(model, layers)}
     kept = {
         i
-        for operator in graph.operators
-        if _name(model, operator) in _INTEGER and id(operator) not in others
+        for k, operator in enumerate(graph.operators)
+        if _name(model, operator) in _INTEGER and k not in first and id(operator) not in steps
         for i in (*operator.inputs, *operator.outputs)
     }
     for i, tensor in enumerate(graph.tensors):
@@ -130,9 +141,9 @@ def keep_ranges(model):
             tensor.quantization = None
 
 
-def narrow_recurrences(model, other):
+def narrow_recurrences(model, other, layers):
     """Gives the recurrences of a model the 8-bit weights of `other`, the same network with weights of that kind."""
-    ours, theirs = recurrences(model), recurrences(other)
+    ours, theirs = recurrences(model, layers), recurrences(other, layers)
     if [_name(model, op) for op in ours] != [_name(other, op) for op in theirs]:
         raise RuntimeError("two conversions of one network gave different recurrences.")
     graph, source = model.subgraphs[0], other.subgraphs[0]
@@ -146,14 +157,20 @@ def narrow_recurrences(model, other):
     _drop_unused(model)
 
 
-def is_float(model, indices):
-    """Whether none of the operations `indices` of the main subgraph gives or takes 8-bit values."""
+def quantised(model, indices):
+    """Returns the names of what those of the operations `indices` give that take or give 8-bit values."""
     graph = model.subgraphs[0]
-    used = {i for k in indices for i in (*graph.operators[k].inputs, *graph.operators[k].outputs) if i >= 0}
-    return all(graph.tensors[i].type != schema.TensorType.INT8 for i in used)
+    return [
+        graph.tensors[graph.operators[k].outputs[0]].name.decode()
+        for k in indices
+        if any(
+            i >= 0 and graph.tensors[i].type == schema.TensorType.INT8
+            for i in (*graph.operators[k].inputs, *graph.operators[k].outputs)
+        )
+    ]
 
 
-def restore_frontend(model, original):
+def restore_frontend(model, original, layers):
     """Gives the front-end's constants of a dynamic-range model the floating-point values of `original` again.
 
     The converter has no switch for it, and eight bits in the mel filter bank alone cost more than all others together.
@@ -162,7 +179,7 @@ def restore_frontend(model, original):
     if [_name(model, op) for op in graph.operators] != [_name(original, op) for op in source.operators]:
         raise RuntimeError("dynamic-range conversion gave other operations than plain conversion.")
     users = collections.Counter(tensor.buffer for part in model.subgraphs for tensor in part.tensors)
-    for k in frontend(model):
+    for k in frontend(model, layers):
         for i, j in zip(graph.operators[k].inputs, source.operators[k].inputs, strict=True):
             if i < 0 or graph.tensors[i].type == source.tensors[j].type:
                 continue

@@ -50,6 +50,11 @@ def framing(model, samples, rate):
     return _framing.Framing(rate, samples, samples)
 
 
+def frontend(model):
+    """Returns the names of the layers that hear the waveform."""
+    return [layer.name for layer in layers(model) if hasattr(layer, "framing")]
+
+
 def labels(model):
     """Returns the tags that the layer called `tags` carries, or None."""
     for layer in layers(model):

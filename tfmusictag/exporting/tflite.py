@@ -258,7 +258,8 @@ def _prepare(folder, answering, files, clips, waveforms):
     if waveforms is not None:
         np.save(folder / _convert.REPRESENTATIVE, waveforms)
     np.savez(folder / _convert.CLIPS, **clips)
-    (folder / _convert.JOB).write_text(json.dumps({"files": [metadata.facts(found) for found in files]}), "utf-8")
+    job = {"files": [metadata.facts(found) for found in files], "frontend": _model.frontend(answering)}
+    (folder / _convert.JOB).write_text(json.dumps(job), "utf-8")
 
 
 def _run_child(folder, path):
