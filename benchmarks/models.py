@@ -119,7 +119,7 @@ def latency_ms(path, waveform):
 
 
 def multiply_adds(path):
-    """Counts the multiplications of convolutions, matrix products and recurrences in a file; no Fourier transforms."""
+    """Counts the multiplications of convolutions and matrix products in a file; no Fourier transforms."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     from tfmusictag.exporting import _flatbuffer
@@ -127,31 +127,26 @@ def multiply_adds(path):
     tree = _flatbuffer.load(pathlib.Path(path).read_bytes())
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     total = 0
-    for graph in tree.subgraphs:
+    (graph,) = tree.subgraphs
 
-        def shape(index, graph=graph):
-            return [int(size) for size in graph.tensors[index].shape]
+    def shape(index):
+        return [int(size) for size in graph.tensors[index].shape]
 
-        for operator in graph.operators:
-            code = tree.operatorCodes[operator.opcodeIndex]
-            name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-            result = int(np.prod(shape(operator.outputs[0]))) if len(operator.outputs) else 0
-            if name == "CONV_2D":
-                total += result * int(np.prod(shape(operator.inputs[1])[1:]))
-            elif name == "DEPTHWISE_CONV_2D":
-                total += result * int(np.prod(shape(operator.inputs[1])[1:3]))
-            elif name == "FULLY_CONNECTED":
-                total += result * shape(operator.inputs[1])[1]
-            elif name == "BATCH_MATMUL":
-                inner = shape(operator.inputs[0])[-2 if operator.builtinOptions.adjX else -1]
-                total += result * inner
-            elif name == "TRANSPOSE_CONV":
-                total += int(np.prod(shape(operator.inputs[2]))) * int(np.prod(shape(operator.inputs[1])[:3]))
-            elif name == "UNIDIRECTIONAL_SEQUENCE_LSTM":
-                units, width = shape(operator.inputs[1])
-                total += result // units * 4 * units * (width + units)
-            elif name == "WHILE":
-                raise SystemExit(f"{path}: the steps of a loop cannot be counted")
+    for operator in graph.operators:
+        code = tree.operatorCodes[operator.opcodeIndex]
+        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        result = int(np.prod(shape(operator.outputs[0]))) if len(operator.outputs) else 0
+        if name == "CONV_2D":
+            total += result * int(np.prod(shape(operator.inputs[1])[1:]))
+        elif name == "DEPTHWISE_CONV_2D":
+            total += result * int(np.prod(shape(operator.inputs[1])[1:3]))
+        elif name == "FULLY_CONNECTED":
+            total += result * shape(operator.inputs[1])[1]
+        elif name == "BATCH_MATMUL":
+            inner = shape(operator.inputs[0])[-2 if operator.builtinOptions.adjX else -1]
+            total += result * inner
+        elif name == "TRANSPOSE_CONV":
+            total += int(np.prod(shape(operator.inputs[2]))) * int(np.prod(shape(operator.inputs[1])[:3]))
     return total
 
 

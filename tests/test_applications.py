@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 
 import contract
 import keras
@@ -81,6 +82,9 @@ def test_contract(row, check, tmp_path):
         ({"classifier_activation": "relu"}, "`classifier_activation` must be one of .* received 'relu'"),
         ({"weights": 3}, "`weights` must be None, a preset's name or a path; received 3"),
         ({"weights": "imagenet"}, "received 'imagenet'"),
+        ({"include_top": 1}, "`include_top` must be True or False; received 1"),
+        ({"include_frontend": "no"}, "`include_frontend` must be True or False; received 'no'"),
+        ({"input_shape": 48_128}, r"`input_shape` must be a shape like \(\d+,\).* received 48128"),
         ({"input_shape": (100,)}, r"at least \d+ (samples|frames|steps).* received \d+"),
         ({"input_shape": (48_128, 1)}, r"`input_shape` must be a shape like \(\d+,\).* received \(48128, 1\)"),
         ({"input_tensor": np.zeros((1, 48_128))}, "`input_tensor` must be a Keras tensor"),
@@ -89,6 +93,66 @@ def test_contract(row, check, tmp_path):
 def test_a_wrong_argument_is_named(name, arguments, words):
     with pytest.raises(ValueError, match=words):
         tmt.create(name, **{**tmt.card(name).tiny, **arguments})
+
+
+@pytest.mark.parametrize("name", ["fcn", "musicnn_big", "waveform_at_scale", "vggish", "self_attention"])
+@pytest.mark.parametrize("width", [0, 2.5, "2", True, None, float("nan")])
+def test_a_wrong_width_is_named(name, width):
+    argument = {"musicnn_big": "timbral_filters", "waveform_at_scale": "back_filters", "vggish": "units"}.get(
+        name, "filters"
+    )
+    words = f"`{argument}` must be a whole number of at least 1; received {width!r}"
+    with pytest.raises(ValueError, match=re.escape(words)):
+        tmt.create(name, **{argument: width})
+
+
+@pytest.mark.parametrize(
+    "name, arguments, words",
+    [
+        ("fcn5_choi", {"width": float("nan")}, "`width` must be a positive number; received nan"),
+        ("sample_cnn", {"variant": ["won2020"]}, r"`variant` must be one of .* received \['won2020'\]"),
+        ("crnn", {"dropout": None}, "`dropout` must be from 0 to less than 1; received None"),
+        (
+            "self_attention",
+            {"attention_dropout": 1.0},
+            "`attention_dropout` must be from 0 to less than 1; received 1.0",
+        ),
+        ("vggish", {"initial_deviation": -1}, "`initial_deviation` must be a positive number; received -1"),
+        ("sample_cnn_blocks", {"standardise": (float("nan"), 1.0)}, "`mean` must be a finite number; received nan"),
+        ("sample_cnn_blocks", {"multi_level": "no"}, "`multi_level` must be True or False; received 'no'"),
+        (
+            "sample_cnn_blocks",
+            {"include_frontend": False, "standardise": "mtat"},
+            "`standardise` must be None without the front-end, which does it; received 'mtat'",
+        ),
+        (
+            "sample_cnn_whole_song",
+            {"include_frontend": False, "raw_int16": True},
+            "`raw_int16` must be False without the model's own front-end",
+        ),
+        ("sample_cnn_whole_song", {"input_shape": (None,)}, "a fixed length, since its steps are flattened"),
+        ("harmonic_cnn", {"harmonics": 300}, "received 24, with harmonics=300"),
+    ],
+)
+def test_a_wrong_argument_of_one_model_is_named(name, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        tmt.create(name, **arguments)
+
+
+@pytest.mark.parametrize(
+    "name, shape, words",
+    [
+        ("musicnn_won", (188, None, 1), "at least 3 bands, which the kernels need; received None"),
+        ("spectrogram_at_scale", (512, 2, 1), "at least 3 bands, which the kernels need; received 2"),
+        ("self_attention_spec", (256, 2, 1), "at least 3 bands, which the kernels need; received 2"),
+        ("self_attention", (100, None, 1), "at least 1 bands, which the kernels need; received None"),
+        ("timbre_few", (None, None, 1), "at least 1 bands, which the kernels need; received None"),
+        ("vggish", (96, None, 1), "at least 1 bands, which the kernels need; received None"),
+    ],
+)
+def test_too_few_bands_are_named(name, shape, words):
+    with pytest.raises(ValueError, match=words):
+        tmt.create(name, include_frontend=False, input_shape=shape)
 
 
 def test_softmax_is_for_tags_that_exclude_each_other():

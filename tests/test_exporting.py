@@ -157,7 +157,7 @@ def test_the_front_end_stays_in_floating_point(variant):
 
 def test_weights_are_stored_as_the_variant_says():
     sizes = {variant: exported(variant).stat().st_size for variant in VARIANTS}
-    assert sizes["float16"] < 0.7 * sizes["float32"]
+    assert sizes["float16"] < 0.85 * sizes["float32"]  # a third of it is the front-end, which stays
     for variant, stored, taken in (
         ("float32", reader.FLOAT32, reader.FLOAT32),
         ("float16", reader.FLOAT16, reader.FLOAT32),
@@ -306,7 +306,7 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path):
 
 
 def test_a_saved_model_that_differs_is_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfmusictag.exporting.saved_model._BOUNDS", (-1.0, 0.0))
+    monkeypatch.setattr("tfmusictag.exporting.saved_model._BOUNDS", (-1.0, 0.0, 0.0))
     with pytest.raises(errors.ModelError, match="SavedModel file differs") as caught:
         exporting.export_saved_model(model(), tmp_path / "narrow")
     assert caught.value.code == "parity_failed"
@@ -478,19 +478,19 @@ def test_parity_sees_a_constant_answer_within_the_largest_error():
     scores = {"noise": np.array([[0.1, 0.2]]), "tone": np.array([[0.2, 0.1]])}
     constant = dict.fromkeys(scores, np.array([[0.15, 0.15]]))
     with pytest.raises(errors.ModelError, match="vary by 0.05"):
-        parity.check(scores, constant, bounds=(0.7, 0.7), scores=True, what="int8")
-    assert parity.check(scores, scores, bounds=(0.0, 0.0), scores=True, what="int8") == (0.0, 0.0)
+        parity.check(scores, constant, bounds=(0.7, 0.7, 0.0), scores=True, what="int8")
+    assert parity.check(scores, scores, bounds=(0.0, 0.0, 0.0), scores=True, what="int8") == (0.0, 0.0)
 
 
 def test_parity_scales_what_are_no_scores():
     expected, received = {"noise": np.array([[0.0, 200.0]])}, {"noise": np.array([[1.0, 200.0]])}
-    largest, _ = parity.check(expected, received, bounds=(0.01, 1.0), scores=False, what="float16")
+    largest, _ = parity.check(expected, received, bounds=(0.01, 1.0, 0.0), scores=False, what="float16")
     assert largest == pytest.approx(1 / 200)
 
 
 def test_parity_refuses_another_shape():
     with pytest.raises(errors.ModelError, match=r"gives \(1, 3\) on the clip 'noise', and Keras \(1, 2\)"):
-        parity.check({"noise": np.zeros((1, 2))}, {"noise": np.zeros((1, 3))}, bounds=(1, 1), scores=True, what="")
+        parity.check({"noise": np.zeros((1, 2))}, {"noise": np.zeros((1, 3))}, bounds=(1, 1, 0), scores=True, what="")
 
 
 def test_reading_metadata_brings_in_no_tensorflow():
@@ -536,11 +536,20 @@ def test_a_file_of_somebody_else_is_refused(tmp_path):
 def test_what_rounding_alone_does_is_let_pass_on_its_clip():
     expected = {"tone": np.array([[0.5, 0.1]]), "noise": np.array([[0.2, 0.7]])}
     received = {"tone": expected["tone"] + 0.004, "noise": expected["noise"]}
-    given = {"bounds": (1e-4, 1.0), "scores": True, "what": "float32"}
+    given = {"bounds": (1e-4, 1e-4, 1e-5), "scores": True, "what": "float32"}
     parity.check(expected, received, rounding={"tone": 1e-3, "noise": 0.0}, **given)
     for rounding in (None, {"tone": 1e-4, "noise": 1e-3}):
         with pytest.raises(errors.ModelError, match="by 0.004 on the clip 'tone'"):
             parity.check(expected, received, rounding=rounding, **given)
+
+
+def test_what_rounding_does_to_one_clip_excuses_no_error_everywhere():
+    expected = {"tone": np.array([[0.5, 0.1]]), "noise": np.array([[0.2, 0.7]])}
+    received = {"tone": expected["tone"], "noise": expected["noise"] + 9e-5}
+    with pytest.raises(errors.ModelError, match="rms"):
+        parity.check(
+            expected, received, rounding={"tone": 1e-6, "noise": 0.0}, bounds=(1e-4, 1e-4, 1e-5), scores=True, what=""
+        )
 
 
 def test_a_lone_tone_is_steep_and_noise_is_not():

@@ -429,9 +429,18 @@ def test_dropout_is_where_the_author_has_it():
         ),
         ({"bands": 64}, r"`bands` must be one of \[96, 128\]; received 64"),
         ({"frames": 129}, r"`frames` must be one of \[128, 224\]; received 129"),
-        ({"spatial_dropout": 1.0}, "`dropout` must be from 0 to less than 1; received 1.0"),
+        ({"spatial_dropout": 1.0}, "`spatial_dropout` must be from 0 to less than 1; received 1.0"),
     ],
 )
 def test_a_wrong_argument_of_the_network_is_named(arguments, words):
     with pytest.raises(ValueError, match=words):
         tmt.create(NAME, **arguments)
+
+
+@pytest.mark.parametrize("choice", [None, "mel", "mfcc"])
+@pytest.mark.parametrize("bands, frames", [(96, 128), (96, 224), (128, 224)])
+def test_features_are_those_of_the_settings_whatever_makes_them(choice, bands, frames):
+    model = tmt.create(
+        "frequency_dependent", bands=bands, frames=frames, frontend=choice, include_frontend=False, kind="convs"
+    )
+    assert model.input_shape == (None, frames, bands, 1)

@@ -65,6 +65,20 @@ def test_a_model_of_another_clip_takes_them_too():
     assert body.input_shape == (None, 1813, 96, 1)
 
 
+@pytest.mark.parametrize("name", ["musicnn", "vgg", "vggish"])
+def test_models_with_presets_take_them_without(name):
+    own, model = contract.narrow(name), contract.tiny(name, frontend="constant_q")
+    assert frontend(model).output.shape == frontend(own).output.shape
+    assert model.count_params() == own.count_params()
+    body = tmt.create(name, frontend="constant_q", include_frontend=False)
+    assert body.input_shape == frontend(tmt.create(name)).output.shape
+
+
+def test_weights_are_for_the_front_end_that_they_were_trained_behind(trained):
+    with pytest.raises(errors.ModelError, match="mtat was trained behind .* LogMel; the model has MFCC"):
+        tmt.create("vgg", weights="mtat", frontend="mfcc")
+
+
 OWN = ["musicnn", "won128", "choi", "bour128", "vggish", "motivated2016", "few_data2019", "politecnico_mel"]
 
 

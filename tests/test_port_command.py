@@ -92,7 +92,8 @@ def test_a_file_that_is_there_is_kept_unless_told(run, checkpoint):  # noqa: F81
         ("fcn", ("--argument", "frontend=mfcc"), "`--argument` must be one of"),
         ("vggish", ("--argument", "filters"), "must be NAME=VALUE, such as filters=128; received 'filters'"),
         ("vggish", ("--argument", "embedding_activation=tanh"), "received 'tanh'"),
-        ("vggish", ("--argument", "filters=many"), "`--argument` must have values that vggish can take"),
+        ("vggish", ("--argument", "filters=many"), "`filters` must be a whole number of at least 1; received 'many'"),
+        ("vggish", ("--argument", "dropout=much"), "`dropout` must be from 0 to less than 1; received 'much'"),
         ("vggish", ("--classes", "0"), "must be a whole number above 0"),
     ],
 )

@@ -804,7 +804,7 @@ def test_pytorch_would_run_none_either(torch, toy, tmp_path, monkeypatch, wrap):
     target = tmp_path / "was here"
     path = tmp_path / "best_model.pth"
     path.write_bytes(WRAPPED[wrap](pickle.dumps(Hostile(target), 2)))
-    refuse("bad_checkpoint", "is truncated or damaged: .*", path)
+    refuse("bad_checkpoint", "is truncated or damaged, or holds what PyTorch.s safe reader refuses", path)
     assert not target.exists()
 
 
@@ -977,6 +977,55 @@ def test_forged_tensors(torch, toy, tmp_path, new):
     ):
         path.write_bytes(forged(torch, new, **claim))
         refuse("bad_checkpoint", "a.pth is (truncated or damaged|refused)", path)
+
+
+def test_numbers_that_the_old_format_does_not_bring_are_not_whatever_memory_held(torch, toy, tmp_path):
+    path = tmp_path / "a.pth"
+    whole = forged(torch, False, (2,), (1,))
+    for order in ([], ["1"], ["storage"]):
+        path.write_bytes(whole.replace(pickle.dumps(["0"], 2), pickle.dumps(order, 2)))
+        refuse("bad_checkpoint", "a.pth is refused: it has no numbers for some of its tensors", path)
+    # The tuple remembered and brought back, behind another one that is dropped.
+    begin, end = whole.index(b"(X\x07\x00\x00\x00storage"), whole.index(b"Q")
+    asked = whole[begin:end]
+    other = asked.replace(b"X\x01\x00\x00\x000", b"X\x01\x00\x00\x001")
+    for trick in (other + b"r\xe8\x03\x00\x000" + asked + b"0j\xe8\x03\x00\x00", asked + b"0" + other + b"2"):
+        path.write_bytes(whole[:begin] + trick + whole[end:])
+        refuse("bad_checkpoint", "a.pth is refused", path)
+
+
+def test_a_pickle_that_grows_by_encoding_is_refused(torch, toy, tmp_path):
+    """Hexadecimal of hexadecimal: every few bytes of the file would double what is in memory."""
+    content = b"\x80\x02c_codecs\nencode\nU\x01a" + b"X\x09\x00\x00\x00hex_codec\x86R."
+    path = tmp_path / "a.pth"
+    for wrap in (archive, old_format):
+        path.write_bytes(wrap(content))
+        refuse("unsafe_weights", "it encodes by hex_codec, over and over if it likes", path)
+
+
+def test_tensors_of_the_same_numbers_are_bounded_together(torch, toy, tmp_path):
+    path = tmp_path / "a.pth"
+    shared = torch.ones(1000)
+    torch.save({f"copy{number}": shared for number in range(2)}, path)
+    assert len(torch_file.read(path)) == 2
+    torch.save({f"copy{number}": shared for number in range(100)}, path)
+    refuse("bad_checkpoint", "its tensors declare 400000 bytes, and it has", path)
+
+
+def test_a_variance_below_zero_is_refused(torch, toy, tmp_path):
+    path = tmp_path / "a.pth"
+    state = make_state(torch)
+    state["bn.running_var"][0] = -5.0
+    torch.save(state, path)
+    refuse("bad_checkpoint", "moving_variance is a variance, and the file has -5 for it", path)
+
+
+def test_names_out_of_a_file_do_not_reach_the_terminal_as_they_are(torch, toy, tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save(make_state(torch, **{"\x1b[2J" + 300 * "a": torch.ones(1)}), path)
+    with pytest.raises(ModelError) as caught:
+        load(path)
+    assert "?[2Jaaa" in str(caught.value) and len(str(caught.value)) < 500
 
 
 # --- checkpoints of TensorFlow 1 in their first format ------------------------------------------------------------

@@ -416,9 +416,10 @@ def _list(options):
         facts = measured.get(card.name, {})
         if _text_wanted(options):
             seconds = card.input_samples / card.sample_rate
+            parameters = f"{facts['parameters'] / 1e6:7.3f} M" if facts else 9 * " "
             print(
-                f"{card.name:20} {facts.get('parameters', 0) / 1e6:7.3f} M  {seconds:5.1f} s at {card.sample_rate} Hz  "
-                f"{card.title} (weights: {', '.join(card.presets) or 'none'})"
+                f"{card.name:21} {parameters}  {seconds:5.1f} s at {card.sample_rate} Hz  "
+                f"{card.title} (weights: {', '.join(card.presets) or 'by path'})"
             )
             continue
         row = {
@@ -515,10 +516,7 @@ def _port(options):
     found = porting.num_classes(options.file, application=card.name, presets=card.presets, kind=card.name)
     if options.classes or found:
         arguments["classes"] = options.classes or found
-    try:
-        model = card.build(weights=options.file, **arguments)
-    except TypeError as error:
-        raise ValueError(f"`--argument` must have values that {card.name} can take: {error}.") from error
+    model = card.build(weights=options.file, **arguments)
     porting.save_weights(model, options.output)
     given = "".join(f", {name}={value!r}" for name, value in arguments.items())
     logger.info("tfmusictag.create(%r, weights=%r%s) loads it", card.name, options.output, given)

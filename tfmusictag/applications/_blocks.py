@@ -49,16 +49,17 @@ def max_pool(x, size, *, name, dimensions=2):
     return layer(size, name=name)(x)
 
 
-def torch_conv(x, filters, kernel, strides, *, name, dimensions=2):
+def torch_conv(x, filters, kernel, strides, *, name, dimensions=2, **arguments):
     """A convolution padded by kernel // 2 zeros on both sides, as PyTorch does also where it strides.
 
     Keras's "same" pads the end alone where a stride of 2 meets an even size.
     """
     if strides == 1:
-        return conv(filters, kernel, name=name, dimensions=dimensions)(x)
+        return conv(filters, kernel, name=name, dimensions=dimensions, **arguments)(x)
     padding = keras.layers.ZeroPadding2D if dimensions == 2 else keras.layers.ZeroPadding1D
     x = padding(kernel // 2, name=f"{name}_padding")(x)
-    return conv(filters, kernel, name=name, dimensions=dimensions, padding="valid", strides=strides)(x)
+    layer = conv(filters, kernel, name=name, dimensions=dimensions, padding="valid", strides=strides, **arguments)
+    return layer(x)
 
 
 def residual_block(x, filters, strides, *, name):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from tfmusictag import errors, vocabulary
 from tfmusictag.dsp.framing import Framing
+from tfmusictag.layers import _arguments
 from tfmusictag.porting.wheel import Wheel
 
 # How published scores came about; those of two protocols do not compare.
@@ -118,10 +119,45 @@ def register(**facts):
             raise ValueError(f"`name` must be free in the catalogue; {name!r} is {_cards[name].build.__module__}.")
         if unknown := set(facts.get("published", ())) - set(PROTOCOLS):
             raise errors.unknown_choice("published", min(unknown), PROTOCOLS)
+        function = _checked(function)
         function.card = _cards[name] = Card(name=name, build=function, **facts)
         return function
 
     return enter
+
+
+# Arguments of applications that are numbers of channels or the like.
+_WIDTHS = {
+    "back_filters",
+    "embedding_units",
+    "filters",
+    "middle_filters",
+    "temporal_filters",
+    "timbral_filters",
+    "units",
+}
+
+
+def _checked(function):
+    """Returns an application that checks what all have alike, flags, widths and rates, before it builds anything."""
+    signature = inspect.signature(function)
+    flags = {name for name, parameter in signature.parameters.items() if isinstance(parameter.default, bool)}
+    widths = {
+        name for name, parameter in signature.parameters.items() if name in _WIDTHS and parameter.default is not None
+    }
+
+    @functools.wraps(function)
+    def build(*args, **kwargs):
+        for name, received in signature.bind(*args, **kwargs).arguments.items():
+            if name in flags:
+                _arguments.flag(name, received)
+            elif name in widths:
+                _arguments.whole(name, received, least=1)
+            elif name.endswith("dropout"):
+                _arguments.share(name, received)
+        return function(*args, **kwargs)
+
+    return build
 
 
 @functools.cache

@@ -38,11 +38,19 @@ def enough_for_kernels(features, steps):
             )
 
 
-def fixed_length(features):
-    """Raises ValueError where the number of frames or samples is unknown, which a sequence of tokens must not be."""
+def fixed_length(features, why):
+    """Raises ValueError where the number of frames or samples is unknown, saying `why` it must not be."""
     if features.shape[1] is None:
+        raise ValueError(f"`input_shape` must have a fixed length, {why}; received a length of None.")
+
+
+def enough_bands(features, least):
+    """Raises ValueError where the features have fewer bands than filters over a share of them need, or unknown ones."""
+    bands = features.shape[2]
+    if bands is None or bands < least:
         raise ValueError(
-            "`input_shape` must have a fixed length, of which the number of tokens follows; received a length of None."
+            f"`input_shape` must give at least {least} bands, which the kernels need; received {bands}. Another "
+            "`frontend` gives more."
         )
 
 

@@ -18,6 +18,7 @@ def timbral_maps(spectrogram, filters, conv):
 
     Padded in time alone; of the positions over the bands the maximum is taken. Returns (batch, frames, 14 * filters).
     """
+    _checks.enough_bands(spectrogram, 3)  # of which the smaller share is one
     bands = spectrogram.shape[2]
     padded = {1: spectrogram}
     for frames in (3, 7):

@@ -12,11 +12,11 @@ _HEAD = """\
 # Models
 
 Written by `benchmarks/models.py` from the cards of the catalogue and from what it measured; not edited by hand.
-`tfmusictag list` prints the same facts.
+`tfmusictag list --format json` prints the same facts.
 
 Every model maps a waveform of the length and rate given to 50 tags, front-end included, with the defaults of its
-function. Parameters are the trainable ones; multiply-adds are those of convolutions, matrix products and recurrences in
-the float32 file, without Fourier transforms. Sizes are of TFLite files in four variants. Latency is the median of runs
+function. Parameters are the trainable ones; multiply-adds are those of convolutions and matrix products in the float32
+file, without Fourier transforms. Sizes are of TFLite files in four variants. Latency is the median of runs
 of the float32 file on one thread of the processor named below.
 """
 _COLUMNS = (

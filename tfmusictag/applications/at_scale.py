@@ -55,7 +55,7 @@ _TINY = {"dropout": 0.0, "units": 8, "input_shape": (20_000,)}
 @register(
     title="Tagging at scale on waveforms, 9 layers of 3 samples",
     tiny={"depth": 7, "filters": 6, "back_filters": 8, **_TINY},
-    published={"songs_1m": ".9250 / .6120", "msd": ".8741 / .2853"},
+    published={"songs_1m": ".9250 / .6120", "msd": ".8741 / .2853 (7 layers)"},
     **_FACTS,
 )
 def WaveformAtScale(
@@ -98,7 +98,7 @@ def WaveformAtScale(
         ValueError: an argument that breaks its rule.
         ModelError: weights that cannot be had or are damaged.
     """
-    if depth not in _DEPTHS:
+    if depth not in tuple(_DEPTHS):
         raise errors.unknown_choice("depth", depth, sorted(_DEPTHS))
     return _assembly.assemble(
         WaveformAtScale.card,

@@ -13,6 +13,7 @@ from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
+from tfmusictag.layers import _arguments
 
 keras = lazy_module("keras")
 
@@ -70,6 +71,7 @@ def FCN5Choi(
         ValueError: an argument that breaks its rule.
         ModelError: weights that cannot be had or are damaged.
     """
+    width = _arguments.positive("width", width)
     return _assembly.assemble(
         FCN5Choi.card,
         include_top=include_top,
@@ -90,14 +92,12 @@ def FCN5Choi(
 
 
 def _trunk(log_mel, width):
-    if log_mel.shape[1] is None:
-        raise ValueError(
-            "`input_shape` must be a fixed number of samples, since every frame has a normalisation of its own; "
-            "received None."
-        )
+    _checks.fixed_length(log_mel, "since every frame has a normalisation of its own")
     _checks.enough_for_pools(log_mel, [pool for _, pool in _BLOCKS])
     x = keras.layers.BatchNormalization(axis=1, name="input_norm")(log_mel)  # (batch, 1366, 96, 1)
     for number, (filters, pool) in enumerate(_BLOCKS, start=1):
         # 341 x 48, 85 x 24, 21 x 12, 4 x 4, 1 x 1
-        x = _blocks.conv_block(x, int(width * filters), pool=pool, activation="elu", like="keras", name=f"conv{number}")
+        x = _blocks.conv_block(
+            x, max(1, round(width * filters)), pool=pool, activation="elu", like="keras", name=f"conv{number}"
+        )
     return x

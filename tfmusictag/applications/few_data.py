@@ -286,6 +286,7 @@ def _vgg_trunk(log_mel, filters):
 
 
 def _timbre_trunk(log_mel, classes):
+    _checks.enough_bands(log_mel, 1)
     frames, height = _TIMBRE_KERNEL
     kernel = (frames, max(1, height * log_mel.shape[2] // _BANDS))
     if log_mel.shape[1] is not None:

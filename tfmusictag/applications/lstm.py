@@ -9,7 +9,8 @@ Departs from it: the log-mel spectrogram is computed inside the graph. The sourc
 that 227 frames span without padding, windows of one file continue each other's frames, and the file's two ends are
 reflected: the same frames, and a fifth window that ends with the file, for those that were dropped. The 80 dB that
 are kept lie below the loudest value of a window; in the source, of the clip. Samples are scaled to [-1, 1]; the source
-took 16-bit integers as they are, 90 dB more. `raw_int16=True` does the same.
+took 16-bit integers as they are, 90 dB more. `raw_int16=True` does the same, but for the floor
+of silence.
 """
 
 from tfmusictag import layers

@@ -4,7 +4,8 @@ Source: Dalla Longa, Romeo, D'Amicis and Urzino, "Deep neural networks approache
 Milano, with its code (MusicTagger); its table calls 259 frames 256 once and 64 filters 6.
 
 Departs from it: the log-mel spectrogram is computed inside the graph. Samples are scaled to [-1, 1]; the source took
-16-bit integers as they are, 90 dB more. `raw_int16=True` does the same.
+16-bit integers as they are, 90 dB more. `raw_int16=True` does the same, but for the floor of
+silence.
 """
 
 from tfmusictag import layers

@@ -118,7 +118,7 @@ def MotivatedCNN(
         ValueError: an argument that breaks its rule.
         ModelError: weights that cannot be had or are damaged.
     """
-    if variant not in _VARIANTS:
+    if variant not in tuple(_VARIANTS):
         raise errors.unknown_choice("variant", variant, _VARIANTS)
     chosen = _VARIANTS[variant]
     features_shape = None

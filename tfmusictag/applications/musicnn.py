@@ -73,6 +73,7 @@ def MusiCNN(
     name="musicnn",
     *,
     include_frontend=True,
+    frontend=None,
     frame_padding="valid",
     timbral_filters=204,
     temporal_filters=51,
@@ -93,6 +94,7 @@ def MusiCNN(
         classifier_activation: `"sigmoid"`, or None for logits.
         name: of the model.
         include_frontend: False starts at the log-mel spectrogram, `features` (batch, frames, 96, 1).
+        frontend: another spectrogram in place of the own: its name, or a layer (`tfmusictag.list_frontends()`).
         frame_padding: `"valid"`; `"reflect"` or `"zero"` pad each window itself by half a frame on either side.
         timbral_filters, temporal_filters, middle_filters, units: widths.
         dropout: rate before either dense layer.
@@ -121,6 +123,7 @@ def MusiCNNBig(
     name="musicnn_big",
     *,
     include_frontend=True,
+    frontend=None,
     frame_padding="valid",
     timbral_filters=204,
     temporal_filters=51,
@@ -136,12 +139,15 @@ def MusiCNNBig(
     return _build(MusiCNNBig.card, **locals())
 
 
-def _build(card, *, frame_padding, timbral_filters, temporal_filters, middle_filters, units, dropout, **common):
+def _build(
+    card, *, frontend, frame_padding, timbral_filters, temporal_filters, middle_filters, units, dropout, **common
+):
     return _assembly.assemble(
         card,
         **common,
         frontend=lambda: layers.LogMel.from_preset("musicnn", padding=frame_padding, name="log_mel"),
-        features_shape=(None, _BANDS, 1),
+        frontend_choice=frontend,
+        features_shape=(None, _BANDS, 1) if frontend is None else None,
         trunk=lambda log_mel: _trunk(log_mel, timbral_filters, temporal_filters, middle_filters),
         head=lambda feature_map: _head(feature_map, units, dropout),
         dropout=dropout,
@@ -154,7 +160,7 @@ def _trunk(log_mel, timbral_filters, temporal_filters, middle_filters):
     timbral = []
     padded = keras.layers.ZeroPadding2D(((3, 3), (0, 0)), name="timbral_padding")(x)  # (batch, frames + 6, 96, 1)
     for name, frames, share in _TIMBRAL:
-        kernel = (frames, int(share * _BANDS))
+        kernel = (frames, int(share * log_mel.shape[2]))
         y = _block(padded, keras.layers.Conv2D(timbral_filters, kernel, activation="relu", name=name))
         timbral.append(_max_over_bands(y, name))  # (batch, frames, 204)
     timbral = keras.layers.Concatenate(name="timbral")(timbral)  # (batch, frames, 408)

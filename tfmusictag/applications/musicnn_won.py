@@ -10,7 +10,7 @@ Departs from it: the log-mel spectrogram is computed inside the graph.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -35,7 +35,11 @@ _TEMPORAL = (("temporal_129", 129), ("temporal_65", 65), ("temporal_33", 33))
     framing=framing.Framing(SAMPLE_RATE, INPUT_SAMPLES, INPUT_SAMPLES),
     embedding_dim=200,
     presets=PRESETS,
-    published={"mtat": ".9106 / .4493", "msd": ".8803 / .2983", "jamendo_top50": ".8226 / .2713"},
+    published={
+        "mtat": ".9106 / .4493",
+        "msd": ".8803 / .2983 (512 middle filters, 500 units)",
+        "jamendo_top50": ".8226 / .2713",
+    },
     tiny={"timbral_filters": 4, "temporal_filters": 2, "middle_filters": 4, "units": 8, "input_shape": (16_000,)},
 )
 def MusiCNNWon(
@@ -98,6 +102,7 @@ def MusiCNNWon(
 
 
 def _trunk(log_mel, timbral_filters, temporal_filters, middle_filters):
+    _checks.enough_bands(log_mel, 3)  # of which the smaller share is one
     bands = log_mel.shape[2]
     x = _blocks.norm("input_norm")(log_mel)  # (batch, 188, 96, 1)
 

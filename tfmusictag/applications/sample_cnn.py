@@ -81,7 +81,8 @@ def SampleCNN(
         name: of the model.
         include_frontend: False starts at `features` (batch, samples, 1).
         variant: `"won2020"`, 16 kHz, the first convolution padded by half its width, batch normalisation with
-            PyTorch's constants; or `"lee2017"`, 22.05 kHz, not padded, Keras's constants, He-uniform weights.
+            PyTorch's constants; or `"lee2017"`, 22.05 kHz, not padded, Keras's constants, convolutions that start
+            from He-uniform kernels. A file of weights without the front-end does not tell which of them it is for.
         pool: m, the size of the pools and of the convolutions before them.
         blocks: n, how many of them there are. The first two have `filters` channels, the last has four times as many,
             those between twice as many.
@@ -93,7 +94,7 @@ def SampleCNN(
         ValueError: an argument that breaks its rule.
         ModelError: weights that cannot be had or are damaged.
     """
-    if variant not in _VARIANTS:
+    if variant not in tuple(_VARIANTS):
         raise errors.unknown_choice("variant", variant, _VARIANTS)
     settings = _VARIANTS[variant]
     pool = _arguments.whole("pool", pool, least=2)

@@ -7,7 +7,7 @@ ROC-AUC 0.9113, against 0.9111 of SE with three levels and 0.9055 of SampleCNN).
 which is a fifth as large.
 
 Departs from it: the two years' codes pad the first convolution differently, which makes no difference at their lengths;
-here it is not padded. All networks start from the He-uniform weights of 2018.
+here it is not padded. The convolutions start from the He-uniform weights of 2018.
 """
 
 from tfmusictag import errors, layers
@@ -107,7 +107,7 @@ def SampleCNNBlocks(
         ValueError: an argument that breaks its rule.
         ModelError: weights that cannot be had or are damaged.
     """
-    if block not in _KINDS:
+    if block not in tuple(_KINDS):
         raise errors.unknown_choice("block", block, _KINDS)
     blocks = _arguments.whole("blocks", blocks, least=_LEVELS + 1)
     convs, squeezes = _KINDS[block]
@@ -115,6 +115,8 @@ def SampleCNNBlocks(
         raise ValueError(f"`ratio` must be None with block={block!r}, which does not squeeze; received {ratio!r}.")
     if squeezes:
         ratio = _RATIO if ratio is None else ratio
+    if standardise is not None and not include_frontend:
+        raise ValueError(f"`standardise` must be None without the front-end, which does it; received {standardise!r}.")
     mean, deviation = _standard(standardise)
     return _assembly.assemble(
         SampleCNNBlocks.card,

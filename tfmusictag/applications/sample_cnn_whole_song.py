@@ -74,6 +74,7 @@ def SampleCNNWholeSong(
         ValueError: an argument that breaks its rule.
         ModelError: weights that cannot be had or are damaged.
     """
+    _checks.raw_int16(raw_int16, include_frontend, None)
     return _assembly.assemble(
         SampleCNNWholeSong.card,
         include_top=include_top,
@@ -93,7 +94,7 @@ def SampleCNNWholeSong(
 
 
 def _trunk(waveform, filters):
-    _checks.fixed_length(waveform)
+    _checks.fixed_length(waveform, "since its steps are flattened")
     _checks.at_least(waveform, 3 ** len(_WIDTHS), "samples")
     x = waveform  # (batch, 465984, 1)
     for number, width in enumerate(_WIDTHS, start=1):

@@ -105,7 +105,8 @@ def SelfAttention(
 
 
 def _trunk(log_mel, filters, heads, learnable_token, attention_dropout, hidden_dropout):
-    _checks.fixed_length(log_mel)
+    _checks.fixed_length(log_mel, "of which the number of tokens follows")
+    _checks.enough_bands(log_mel, 1)
     most = 2 ** len(_BLOCKS)
     if log_mel.shape[2] > most:
         raise ValueError(

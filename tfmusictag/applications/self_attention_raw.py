@@ -39,7 +39,7 @@ _LEAST_SAMPLES = _STEP_SAMPLES - _STRIDE + 1  # 241
     framing=framing.Framing(SAMPLE_RATE, INPUT_SAMPLES, INPUT_SAMPLES),
     embedding_dim=512,
     presets=PRESETS,
-    published={"mtat": ".9066 / .4421", "msd": ".8807 / .2990"},
+    published={"mtat_unsaid": ".9066 / .4421", "msd": ".8807 / .2990"},
     features={f"attention{number}": f"attention{number}_scores" for number in _transformer.TRANSFORMER_LAYERS},
     tiny={"filters": 4, "width": 16, "heads": 2, "input_shape": (20 * _STEP_SAMPLES,)},
 )
@@ -114,7 +114,7 @@ def SelfAttentionRaw(
 
 
 def _tokens(samples, filters, width):
-    _checks.fixed_length(samples)
+    _checks.fixed_length(samples, "of which the number of tokens follows")
     _checks.at_least(samples, _LEAST_SAMPLES, "samples")
     x = _blocks.torch_conv(samples, filters, _STRIDE, _STRIDE, name="conv1", dimensions=1)  # (batch, 21870, 64)
     x = _blocks.norm("conv1_norm")(x)

@@ -39,7 +39,7 @@ _LENGTHS = (165, 129, 65, 33)
     framing=framing.Framing(SAMPLE_RATE, INPUT_SAMPLES, INPUT_SAMPLES),
     embedding_dim=512,
     presets=PRESETS,
-    published={"mtat": ".9080 / .4439", "msd": ".8814 / .3047"},
+    published={"mtat_unsaid": ".9080 / .4439", "msd": ".8814 / .3047"},
     features={f"attention{number}": f"attention{number}_scores" for number in _transformer.TRANSFORMER_LAYERS},
     tiny={"filters": 2, "width": 16, "heads": 2, "input_shape": (40 * _HOP_SAMPLES,)},
 )
@@ -117,7 +117,7 @@ def SelfAttentionSpec(
 
 
 def _tokens(log_mel, filters, width):
-    _checks.fixed_length(log_mel)
+    _checks.fixed_length(log_mel, "of which the number of tokens follows")
     x = _blocks.norm("input_norm")(log_mel)  # (batch, 256, 96, 1)
     timbral = _pons_blocks.timbral_maps(x, filters, _conv)  # (batch, 256, 224)
     temporal = _pons_blocks.temporal_maps(

@@ -14,14 +14,13 @@ Features are standardised band by band once `model.get_layer("standardize").adap
 training set.
 """
 
-import math
-
 from tfmusictag import errors, layers
 from tfmusictag._lazy import lazy_module
 from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
+from tfmusictag.layers import _arguments
 
 keras = lazy_module("keras")
 
@@ -59,7 +58,7 @@ _SQUARE_DROPOUT = 0.25
     framing=_FRAMING,
     embedding_dim=_UNITS,
     presets=PRESETS,
-    published={"mtat_unsaid": ".889 (ROC-AUC)"},
+    published={"mtat_unsaid": ".889 (ROC-AUC, as coded)"},
     features={"timbral": "timbral"},
     tiny={"width": 1 / 3},
 )
@@ -97,7 +96,8 @@ def TimbreCNN(
         include_frontend: False starts at the log-mel spectrogram, `features` (batch, 187, 128, 1).
         frontend: another spectrogram in place of the own: its name, or a layer. The
             filters then cover the same share of its bands.
-        variant: `"timbral"`; `"timbral_as_coded"`, see above; or `"small_square"`, the paper's baseline.
+        variant: `"timbral"`; `"timbral_as_coded"`, see above, whose weights have the same shapes and mean something
+            else; or `"small_square"`, the paper's baseline.
         width: multiplies the filters of every convolution; the paper has 1 and 2, its code 4 as well.
         dropout: rate before either dense layer.
 
@@ -105,10 +105,9 @@ def TimbreCNN(
         ValueError: an argument that breaks its rule.
         ModelError: weights that cannot be had or are damaged.
     """
-    if variant not in _VARIANTS:
+    if variant not in tuple(_VARIANTS):
         raise errors.unknown_choice("variant", variant, _VARIANTS)
-    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < math.inf:
-        raise ValueError(f"`width` must be a positive number; received {width!r}.")
+    width = _arguments.positive("width", width)
 
     def filters(at_width_1):
         return max(1, round(width * at_width_1))

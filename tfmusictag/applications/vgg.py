@@ -57,6 +57,7 @@ def VGG(
     name="vgg",
     *,
     include_frontend=True,
+    frontend=None,
     frame_padding="valid",
     filters=128,
     pools=None,
@@ -74,6 +75,7 @@ def VGG(
         classifier_activation: `"sigmoid"`, or None for logits.
         name: of the model.
         include_frontend: False starts at the log-mel spectrogram, `features` (batch, 187, 96, 1).
+        frontend: another spectrogram in place of the own: its name, or a layer (`tfmusictag.list_frontends()`).
         frame_padding: `"valid"`; `"reflect"` or `"zero"` pad each window itself by half a frame on either side.
         filters: width of every convolution.
         pools: `"mtat"` or `"msd"`, which graph's pools; None takes those that the preset was trained with, and
@@ -103,7 +105,8 @@ def VGG(
         name=name,
         include_frontend=include_frontend,
         frontend=lambda: layers.LogMel.from_preset("musicnn", padding=frame_padding, name="log_mel"),
-        features_shape=(_FRAMES, _BANDS, 1),
+        frontend_choice=frontend,
+        features_shape=(_FRAMES, _BANDS, 1) if frontend is None else None,
         trunk=lambda log_mel: _trunk(log_mel, filters, _POOLS[pools]),
         head=keras.layers.Flatten(name="flatten"),
         dropout=0.5,

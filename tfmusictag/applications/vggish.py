@@ -18,6 +18,7 @@ from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
+from tfmusictag.layers import _arguments
 
 keras = lazy_module("keras")
 
@@ -60,6 +61,7 @@ def VGGish(
     name="vggish",
     *,
     include_frontend=True,
+    frontend=None,
     embedding_activation=None,
     filters=64,
     units=_UNITS,
@@ -81,6 +83,7 @@ def VGGish(
         classifier_activation: `"sigmoid"`, or None for logits.
         name: of the model.
         include_frontend: False starts at the log-mel spectrogram, `features` (batch, 96, 64, 1).
+        frontend: another spectrogram in place of the own: its name, or a layer (`tfmusictag.list_frontends()`).
         embedding_activation: of the embedding, None or `"relu"`.
         filters: of the first convolution; the blocks behind it have 2, 4 and 8 times as many.
         units: of the two hidden layers.
@@ -94,6 +97,7 @@ def VGGish(
     """
     if embedding_activation not in (None, "relu"):
         raise errors.unknown_choice("embedding_activation", embedding_activation, [None, "relu"])
+    initial_deviation = _arguments.positive("initial_deviation", initial_deviation)
     return _assembly.assemble(
         VGGish.card,
         include_top=include_top,
@@ -106,6 +110,7 @@ def VGGish(
         name=name,
         include_frontend=include_frontend,
         frontend=lambda: layers.LogMel.from_preset("vggish", name="log_mel"),
+        frontend_choice=frontend,
         trunk=lambda log_mel: _trunk(log_mel, filters, initial_deviation),
         head=lambda feature_map: _head(feature_map, units, embedding_units, embedding_activation, initial_deviation),
         dropout=dropout,
@@ -113,7 +118,8 @@ def VGGish(
 
 
 def _trunk(log_mel, filters, deviation):
-    _checks.enough_for_kernels(log_mel, [])
+    _checks.fixed_length(log_mel, "since its steps are flattened")
+    _checks.enough_bands(log_mel, 1)
     x = log_mel  # (batch, 96, 64, 1)
     for number, (names, widths) in enumerate(_BLOCKS, start=1):
         for name in names:

@@ -96,7 +96,7 @@ class _Converter:
         from tfmusictag.exporting import _flatbuffer
 
         tree = _flatbuffer.load(self._convert(tf.lite.Optimize.DEFAULT, types=[tf.float16]))
-        _flatbuffer.restore_vectors(tree, _flatbuffer.load(self._plain))
+        _flatbuffer.widen(tree, _flatbuffer.load(self._plain), self.frontend)
         return tree
 
     def _dynamic(self):

@@ -28,8 +28,9 @@ _ELEMENTWISE = {
     "SQUARE",
     "SUB",
 }
-# Operations that int8 is for: nearly all of the arithmetic and of the weights.
-_INTEGER = {"BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
+# Operations that int8 is for: nearly all of the arithmetic, and all matrices of weights. Products of two activations,
+# as in attention, have none and lose most.
+_INTEGER = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
 # TFLite asks for it, and Python's FlatBuffers do not read the schema's force_align.
 _ALIGNMENT = 16
 
@@ -195,11 +196,12 @@ def restore_frontend(model, original, layers):
             tensor.quantization = None
 
 
-def restore_vectors(model, original):
-    """Gives all constants of a float16 model but matrices and kernels the values of `original` again.
+def widen(model, original, layers):
+    """Gives the front-end's constants of a float16 model, and all vectors, the values of `original` again.
 
-    The converter has no switch for it. They cost nothing, and a float16 has no 1e-10, the floor of decibels: silence
-    became minus infinity. A Hann window of eleven bits leaks at -75 dB, where quiet bands have to be heard.
+    The converter has no switch for it. A Hann window of eleven bits leaks at -75 dB, where quiet bands have to be
+    heard, and so do the matrices of a Fourier transform. Vectors cost nothing, and a float16 has no 1e-10, the floor of
+    decibels: silence became minus infinity.
     """
     graph, source = model.subgraphs[0], original.subgraphs[0]
     widened = {
@@ -211,10 +213,12 @@ def restore_vectors(model, original):
     others = [operator for operator in graph.operators if id(operator) not in wideners]
     if [_name(model, op) for op in others] != [_name(original, op) for op in source.operators]:
         raise RuntimeError("float16 conversion gave other operations than plain conversion.")
+    first = {id(source.operators[k]) for k in frontend(original, layers)}
     emptied = set()
     for operator, twin in zip(others, source.operators, strict=True):
         for i, j in zip(operator.inputs, twin.inputs, strict=True):
-            if i not in widened or sum(size > 1 for size in graph.tensors[i].shape) > 1:
+            is_matrix = sum(size > 1 for size in graph.tensors[i].shape) > 1
+            if i not in widened or (is_matrix and id(twin) not in first):
                 continue
             half = graph.tensors[widened[i].inputs[0]]
             buffer = schema.BufferT()

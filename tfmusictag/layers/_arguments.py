@@ -12,7 +12,7 @@ def whole(argument, received, least):
         number = operator.index(received)
     except TypeError:
         number = least - 1
-    if number < least:
+    if number < least or isinstance(received, bool):
         raise ValueError(f"`{argument}` must be a whole number of at least {least}; received {received!r}.")
     return number
 
@@ -25,6 +25,21 @@ def positive(argument, received):
     return number
 
 
+def finite(argument, received):
+    """Returns `received` as a float; ValueError where it is no finite number."""
+    number = _number(received)
+    if not math.isfinite(number):
+        raise ValueError(f"`{argument}` must be a finite number; received {received!r}.")
+    return number
+
+
+def flag(argument, received):
+    """Returns `received`; ValueError where it is neither True nor False."""
+    if not isinstance(received, bool):
+        raise ValueError(f"`{argument}` must be True or False; received {received!r}.")
+    return received
+
+
 def share(argument, received):
     """Returns `received` as a float; ValueError where it is no number from 0 to less than 1."""
     number = _number(received)
@@ -35,4 +50,5 @@ def share(argument, received):
 
 def _number(received):
     """Returns `received` as a float, not a number where it is none."""
-    return float(received) if isinstance(received, (int, float, np.number)) else math.nan
+    known = isinstance(received, (int, float, np.number)) and not isinstance(received, bool)
+    return float(received) if known else math.nan

@@ -9,7 +9,6 @@ from tfmusictag import errors
 from tfmusictag.dsp import spectra
 from tfmusictag.layers import _arguments, _frames
 
-PADDINGS = _frames.PADDINGS
 IMPLEMENTATIONS = ("rfft", "matmul")
 _SMALLEST_POWER = 1e-20
 

@@ -24,6 +24,7 @@ _LEARNT_LOG = {"a": 7.0, "b": 1.0}
 
 def top_hz(sample_rate, min_freq_hz, max_freq_hz):
     """Returns where the bands end, half the sample rate for None; ValueError where they end below their beginning."""
+    sample_rate = _arguments.whole("sample_rate", sample_rate, least=1)
     top = sample_rate / 2 if max_freq_hz is None else max_freq_hz
     if not 0 <= min_freq_hz < top <= sample_rate / 2:
         raise ValueError(
@@ -86,7 +87,7 @@ class Banded(_frontend.Frontend):
         super().__init__(kwargs)
         if compression not in COMPRESSIONS:
             raise errors.unknown_choice("compression", compression, COMPRESSIONS)
-        self.sample_rate = int(_arguments.positive("sample_rate", sample_rate))
+        self.sample_rate = _arguments.whole("sample_rate", sample_rate, least=1)
         self._frames = frames
         self.hop_samples = frames.hop_samples
         self.bands = bands
@@ -94,10 +95,10 @@ class Banded(_frontend.Frontend):
         self.exponent = _arguments.positive("exponent", exponent)
         self.log_offset = _arguments.positive("log_offset", log_offset)
         self.range_db = None if range_db is None else _arguments.positive("range_db", range_db)
-        self.half_precision = half_precision
+        self.half_precision = _arguments.flag("half_precision", half_precision)
         self.padding = frames.padding
         self.skip_frames = frames.skip_frames
-        self.mean = float(mean)
+        self.mean = _arguments.finite("mean", mean)
         self.deviation = _arguments.positive("deviation", deviation)
 
     def num_frames(self, num_samples):

@@ -58,9 +58,9 @@ class HarmonicSpectrogram(_frontend.Frontend):
         if self.lowest_note >= highest:
             raise ValueError(
                 f"`lowest_note` must be below {highest}, the note whose harmonic {self.harmonics} is nearest to half "
-                f"the sample rate of {self.sample_rate} Hz; received {lowest_note!r}."
+                f"the sample rate of {self.sample_rate} Hz; received {lowest_note!r}, with harmonics={harmonics!r}."
             )
-        self.learn_q = bool(learn_q)
+        self.learn_q = _arguments.flag("learn_q", learn_q)
         self._power = _power.PowerSpectrum(n_fft, hop_samples, padding, implementation)
         self.n_fft = self._power.n_fft
         self.hop_samples = self._power.frames.hop_samples

@@ -132,8 +132,8 @@ PRESETS = {
 class LogMel(_spectrogram.Spectrogram):
     """Maps waveforms (batch, samples) in [-1, 1] to log-mel spectrograms (batch, frames, bands, 1), float32.
 
-    Built of kapre's STFT, Magnitude and ApplyFilterbank, in the one arrangement that converts to built-in TFLite
-    operations. With padding, frame k is centred at sample k * hop_samples; without, it starts there.
+    Built of kapre's layers where kapre has the window and the bands, in the one arrangement that converts to built-in
+    TFLite operations. With padding, frame k is centred at sample k * hop_samples; without, it starts there.
 
     Args:
         sample_rate: of the waveform, in Hz.

@@ -90,7 +90,7 @@ class MFCC(_frontend.Frontend):
         if self.n_mfcc > self._log_mel.n_mels:
             raise ValueError(f"`n_mfcc` must be at most `n_mels`; received n_mfcc={n_mfcc}, n_mels={n_mels}.")
         self.sample_rate = self._log_mel.sample_rate
-        self.mean = float(mean)
+        self.mean = _arguments.finite("mean", mean)
         self.deviation = _arguments.positive("deviation", deviation)
         self._cosines = spectra.cosine_transform(self._log_mel.n_mels, self.n_mfcc).astype("float32")
 

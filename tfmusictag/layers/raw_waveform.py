@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from tfmusictag.dsp import framing
-from tfmusictag.layers import _frontend
+from tfmusictag.layers import _arguments, _frontend
 
 
 @keras.saving.register_keras_serializable("tfmusictag")
@@ -17,18 +17,15 @@ class RawWaveform(_frontend.Frontend):
         mean, deviation: subtracted and divided by at the end.
 
     Raises:
-        ValueError: a rate, scale or deviation that is not positive.
+        ValueError: a rate that is no whole number, a scale or deviation that is not positive, a mean that is no number.
     """
 
     def __init__(self, sample_rate=16_000, scale=1.0, mean=0.0, deviation=1.0, **kwargs):
         super().__init__(kwargs)
-        for argument, received in (("sample_rate", sample_rate), ("scale", scale), ("deviation", deviation)):
-            if not received > 0:
-                raise ValueError(f"`{argument}` must be positive; received {received!r}.")
-        self.sample_rate = int(sample_rate)
-        self.scale = float(scale)
-        self.mean = float(mean)
-        self.deviation = float(deviation)
+        self.sample_rate = _arguments.whole("sample_rate", sample_rate, least=1)
+        self.scale = _arguments.positive("scale", scale)
+        self.mean = _arguments.finite("mean", mean)
+        self.deviation = _arguments.positive("deviation", deviation)
 
     def num_frames(self, num_samples):
         """Counts the steps that `num_samples` samples give: as many."""

@@ -78,8 +78,8 @@ class ScatteringSpectrogram(_frontend.Frontend):
             sample_rate=sample_rate,
             name="log_scattering",
         )
-        self.sample_rate = int(_arguments.positive("sample_rate", sample_rate))
-        self.mean = float(mean)
+        self.sample_rate = _arguments.whole("sample_rate", sample_rate, least=1)
+        self.mean = _arguments.finite("mean", mean)
         self.deviation = _arguments.positive("deviation", deviation)
         # Row 0 of the banks is the highest wavelet of order 1, and the fastest of order 2.
         order = sorted(self._log_scattering.keys(), key=lambda key: (len(key), -key[-1], -key[0]))

@@ -17,6 +17,7 @@ CLASSIFIER = "logits"
 _PREFIX = "module."
 # Of each kind of problem; a file of another network would fill the screen.
 _SHOWN = 8
+_LONGEST = 200  # letters of one of them
 
 
 def _unchanged(array, shape):
@@ -142,6 +143,11 @@ def convert(model, arrays, names, *, include_top=True):
     # Only now, as the model bounds what a forged shape can ask for.
     pairs = [(weight, _finite(array, source)) for weight, array, source in found]
     for weight, array in pairs:
+        if weight.name == "moving_variance" and np.any(array < 0):
+            raise ModelError(
+                "bad_checkpoint", f"{weight.path} is a variance, and the file has {np.min(array):g} for it."
+            )
+    for weight, array in pairs:
         weight.assign(array)
 
 
@@ -156,12 +162,13 @@ def num_classes(arrays, names):
     belongs = names.names_of(CLASSIFIER)
     found = {name: array.shape for name, array in arrays.items() if belongs(name)}
     sizes = {shape[0] for shape in found.values() if len(shape) == 1}
-    if len(sizes) != 1:
+    # A matrix of as many rows or columns bounds what a forged bias can ask for.
+    if len(sizes) != 1 or not any(len(shape) > 1 and sizes <= set(shape) for shape in found.values()):
         scope = names.layers[CLASSIFIER]
         raise ModelError(
             "mismatched_weights",
-            f"the classifier of {names.project}, {scope}, must have one bias; the file has {found or 'nothing'} for "
-            f"it among {_listed(sorted(arrays))}.",
+            f"the classifier of {names.project}, {scope}, must have one bias and a kernel to it; the file has "
+            f"{found or 'nothing'} for it among {_listed(sorted(arrays))}.",
         )
     return sizes.pop()
 
@@ -169,8 +176,11 @@ def num_classes(arrays, names):
 def _find(layer, weight, names, rest, found, problems):
     sources, make = names.sources(layer, weight)
     shape, label = tuple(weight.shape), f"{layer.name}/{weight.name}"
-    if sources is None or any(name not in rest for name in sources):
-        problems.lacking.append(f"{label} ({' and '.join(sources) if sources else 'not in the map'})")
+    lacking = [name for name in sources or () if name not in rest]
+    if sources is None or lacking:
+        problems.lacking.append(f"{label} ({' and '.join(lacking) if sources else 'not in the map'})")
+        for name in sources or ():
+            rest.pop(name, None)
         return
     theirs = [rest.pop(name) for name in sources]
     source = " and ".join(sources)
@@ -200,8 +210,16 @@ class _Problems:
 
 
 def _listed(entries):
+    if len(entries) > _SHOWN:
+        _log.debug("all of them: %s", ", ".join(map(_printable, entries)))
     more = f" and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
-    return ", ".join(map(str, entries[:_SHOWN])) + more
+    return ", ".join(map(_printable, entries[:_SHOWN])) + more
+
+
+def _printable(name):
+    """Returns a name out of a file as a terminal can be given it."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in str(name))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _finite(array, source):

@@ -52,7 +52,8 @@ def read(path):
             if not _SLOT.search(name) and (dtypes[name].is_floating or dtypes[name].is_integer)
         }
     except (tf.errors.OpError, ValueError, TypeError, IndexError, KeyError, RuntimeError) as error:
-        raise ModelError("bad_checkpoint", f"{prefix!r} is damaged: {str(error).splitlines()[0][:200]}") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ModelError("bad_checkpoint", f"{prefix!r} is damaged: {reason[:200]}") from error
 
 
 def is_checkpoint(path):

@@ -2,18 +2,20 @@
 
 `torch.save` writes pickles, alone in its old format and inside a zip archive in the new one, and a pickle is a program:
 it names functions and has them called. What a file names is looked through before PyTorch opens it, and PyTorch reads
-it with `weights_only=True`, which could be got around before 2.6.
+it with `weights_only=True`, which could be got around before 2.10 (CVE-2026-24747).
 """
 
+import codecs
 import io
 import os
+import pickle
 import pickletools
 import zipfile
 
 from tfmusictag import errors
 from tfmusictag.errors import ModelError
 
-_OLDEST_TORCH = (2, 6)
+_OLDEST_TORCH = (2, 10)
 
 # How the files begin: the new format's archive, and a pickle.
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
@@ -21,14 +23,20 @@ _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PICKLES = 5
 _MAX_PICKLE_BYTES = 16 << 20
+_LONGEST_CODEC = 64
 
 # The operations of a pickle that name what is to be called.
 _NAMING = {"GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4"}
+# Those that remember what was made last, and that bring it back; and what those leave that make a plain value.
+_PUTTING = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
+_GETTING = {"GET", "BINGET", "LONG_BINGET"}
+_PLAIN = [[kind] for kind in (pickletools.pyint, pickletools.pybool, pickletools.pynone, pickletools.pyunicode)]
+_PLAIN += [[kind] for kind in (pickletools.pyinteger_or_bool, pickletools.pylong, pickletools.pystring)]
+_PLAIN += [[pickletools.pybytes_or_str]]
 # All that a state dict needs of them,
 _KINDS = ("Half", "BFloat16", "Float", "Double", "Bool", "Byte", "Char", "Short", "Int", "Long")
 _TENSORS = {
     "collections OrderedDict",
-    "torch Size",
     "torch._utils _rebuild_parameter",
     "torch._utils _rebuild_tensor",
     "torch._utils _rebuild_tensor_v2",
@@ -43,7 +51,9 @@ _NUMPY = (
     "numpy ndarray",
     "numpy dtype",
 )
-_ALLOWED = {*_TENSORS, *_NUMPY, "_codecs encode"}
+# The bytes of NumPy's numbers are written as text and encoded again, which PyTorch does call.
+_ENCODE = "_codecs encode"
+_ALLOWED = {*_TENSORS, *_NUMPY, _ENCODE}
 
 
 def read(path, parts=None, part=None):
@@ -56,7 +66,7 @@ def read(path, parts=None, part=None):
         part: mark of the state to take; None takes the default.
 
     Raises:
-        ImportError: PyTorch is not installed, or is older than 2.6.
+        ImportError: PyTorch is not installed, or is older than 2.10.
         ModelError: "unsupported_weights", another kind of file or no state dict; "unsafe_weights", a pickle that asks
             for more than tensors; "bad_checkpoint", a damaged or forged file; "missing_file".
     """
@@ -64,6 +74,12 @@ def read(path, parts=None, part=None):
     size_bytes = _look_through(path)
     torch = _import_torch()
     state = _choose(torch, path, _load(torch, path), parts or {}, part)
+    # Twice, since tensors may share their numbers.
+    needed_bytes = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if needed_bytes > 2 * size_bytes:
+        raise ModelError(
+            "bad_checkpoint", f"{path} is refused: its tensors declare {needed_bytes} bytes, and it has {size_bytes}."
+        )
     return {name: _array(torch, path, name, tensor, size_bytes) for name, tensor in state.items()}
 
 
@@ -121,16 +137,73 @@ def _look_through_legacy(path, file):
         raise ModelError(
             "unsupported_weights", f"{path} is a pickle, and none that torch.save wrote; nothing opens it."
         )
+    begins = []
     for _ in range(_LEGACY_PICKLES - 1):
+        begins.append(start.tell())
         _check_names(path, _names(path, start))
+    *_, content, order = begins
+    start.seek(content)
+    wanted = _storage_keys(path, start)
+    start.seek(order)
+    filled = {value for _, value, _ in pickletools.genops(start) if isinstance(value, str)}
+    if wanted - filled:
+        # PyTorch reads the numbers of those in the order alone, and would leave the others as memory was.
+        raise ModelError("bad_checkpoint", f"{path} is refused: it has no numbers for some of its tensors.")
+
+
+def _storage_keys(path, source):
+    """Returns the keys of the storages that a pickle of the old format asks for.
+
+    Each is a tuple ("storage", type, key, device, size, view), spelt out before the operation that takes it; a pickle
+    that does it in another way is none of PyTorch's.
+    """
+    keys, memo, last, entries, closed = set(), {}, None, None, None
+    for code, value, _ in pickletools.genops(source):
+        name = code.name
+        if name in _PUTTING:
+            memo[len(memo) if name == "MEMOIZE" else value] = last
+            continue
+        if name == "BINPERSID":
+            if closed is None or len(closed) < 5 or closed[0] != "storage" or not isinstance(closed[2], str):
+                raise ModelError("bad_checkpoint", f"{path} is refused: a tensor in it has no storage of its own.")
+            keys.add(closed[2])
+        closed, last = None, None
+        if name == "MARK":
+            entries = []
+        elif name == "TUPLE":
+            closed, entries = entries, None
+        elif name in _GETTING or name in _NAMING or code.stack_after in _PLAIN:
+            last = memo.get(value) if name in _GETTING else value if isinstance(value, str) else None
+            entries = None if entries is None else [*entries, last]
+        else:
+            entries = None
+    return keys
 
 
 def _names(path, source):
     """Returns the functions and classes that one pickle names."""
+    names, texts = set(), set()
     try:
-        return {str(value or code.name) for code, value, _ in pickletools.genops(source) if code.name in _NAMING}
+        for code, value, _ in pickletools.genops(source):
+            if code.name in _NAMING:
+                names.add(str(value or code.name))
+            elif isinstance(value, str) and len(value) < _LONGEST_CODEC:
+                texts.add(value)
     except (ValueError, OverflowError) as error:
         raise ModelError("bad_checkpoint", f"{path} is truncated or damaged: {error}.") from error
+    if _ENCODE in names and (growing := sorted(filter(_is_byte_codec, texts))):
+        raise ModelError(
+            "unsafe_weights", f"{path} is refused: it encodes by {', '.join(growing)}, over and over if it likes."
+        )
+    return names
+
+
+def _is_byte_codec(name):
+    """Whether a codec makes bytes of bytes, which can be repeated until memory is full."""
+    try:
+        return not codecs.lookup(name)._is_text_encoding
+    except (LookupError, ValueError, UnicodeError):
+        return False
 
 
 def _check_names(path, names):
@@ -183,6 +256,11 @@ def _load(torch, path):
             # Mapped, the numbers that a tensor claims cannot lie outside of the file. The old format knows no mapping,
             # and compares sizes.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        # PyTorch's own text goes on to advise what would run the file.
+        raise ModelError(
+            "bad_checkpoint", f"{path} is truncated or damaged, or holds what PyTorch's safe reader refuses."
+        ) from error
     except Exception as error:  # a forged pickle has PyTorch raise whatever it likes
         reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         raise ModelError("bad_checkpoint", f"{path} is truncated or damaged: {reason}") from error
@@ -225,5 +303,8 @@ def _array(torch, path, name, tensor, size_bytes):
             f"{path} is refused: {name} declares {needed_bytes} bytes, its shape being {tuple(tensor.shape)}, and the "
             f"file has {size_bytes}.",
         )
-    # NumPy has no bfloat16.
-    return tensor.detach().to(torch.float32 if tensor.dtype == torch.bfloat16 else tensor.dtype).numpy()
+    try:
+        # NumPy has no bfloat16.
+        return tensor.detach().to(torch.float32 if tensor.dtype == torch.bfloat16 else tensor.dtype).numpy()
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ModelError("bad_checkpoint", f"{path} is refused: {name} is no plain tensor ({error}).") from error
