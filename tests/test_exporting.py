@@ -397,6 +397,13 @@ def test_an_existing_file_stops_the_export_before_any_work(tmp_path, monkeypatch
     assert (tmp_path / "narrow-float32.tflite").read_text() == "mine"
 
 
+def test_a_folder_in_the_place_of_a_file_stops_the_export_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(tflite, "_prepare", None)
+    (tmp_path / "narrow-dynamic.tflite").mkdir()
+    with pytest.raises(ValueError, match="`path` must be free for narrow-dynamic.tflite; .* that is a folder"):
+        exporting.export_tflite(model(), tmp_path, quantization=(None, "dynamic"), overwrite=True)
+
+
 # Failures: each is an error with a code, and leaves the folder as it was.
 
 

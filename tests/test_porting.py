@@ -163,7 +163,9 @@ def make_variables():
         "dense/bias": (4,),
     }
     generator = np.random.default_rng(1)
-    return {name: generator.normal(size=shape).astype("float32") for name, shape in shapes.items()}
+    variables = {name: generator.normal(size=shape).astype("float32") for name, shape in shapes.items()}
+    variance = "batch_normalization/moving_variance"
+    return {**variables, variance: np.abs(variables[variance])}
 
 
 def save_checkpoint(prefix, variables):

@@ -359,7 +359,7 @@ def test_files_of_won_are_refused_by_the_network_of_lee(tmp_path):
         ("sample_cnn_blocks", {"ratio": 0}, "`ratio` must be a positive number; received 0"),
         ("sample_cnn_blocks", {"standardise": "gtzan"}, "`standardise` must be one of .* received 'gtzan'"),
         ("sample_cnn_blocks", {"standardise": 0.5}, "`standardise` must be a mean and a deviation.* received 0.5"),
-        ("sample_cnn_blocks", {"standardise": (0.0, 0.0)}, "`deviation` must be positive; received 0.0"),
+        ("sample_cnn_blocks", {"standardise": (0.0, 0.0)}, "`deviation` must be a positive number; received 0.0"),
         ("sample_cnn_whole_song", {"input_shape": (None,)}, "`input_shape` must have a fixed length"),
         ("sample_cnn_whole_song", {"input_shape": (19_682,)}, "at least 19683 samples.* received 19682"),
     ],

@@ -231,7 +231,7 @@ def test_a_learnable_token_learns():
             {"include_frontend": False, "input_shape": (63, 129, 1)},
             "`frontend` must give at most 128 bands, .* received 129",
         ),
-        ("self_attention", {"learnable_token": 1}, "`learnable` must be True or False; received 1"),
+        ("self_attention", {"learnable_token": 1}, "`learnable_token` must be True or False; received 1"),
     ],
 )
 def test_a_wrong_argument_is_named(name, arguments, words):

@@ -206,7 +206,10 @@ def test_a_bad_file_is_refused(tmp_path, write, words):
         (lambda: layers.VGGishPostprocess(dtype="float16"), "`dtype` of VGGishPostprocess must be 'float32'"),
         (lambda: layers.VGGishPostprocess.from_arrays(*analysis())(keras.Input((5,))), r"axis -1 .* value 6.*5\)"),
         (lambda: tmt.create(NAME, embedding_activation="elu"), r"one of \[None, 'relu'\]; received 'elu'"),
-        (lambda: tmt.create(NAME, input_shape=(None,)), "a fixed number of frames, .* received None"),
+        (
+            lambda: tmt.create(NAME, input_shape=(None,)),
+            "a fixed length, since its steps are flattened; received a length of None",
+        ),
         (lambda: tmt.create(NAME, input_shape=(399,)), "at least 400 samples .* received 399"),
     ],
 )

@@ -108,6 +108,8 @@ def export_tflite(
         found = dataclasses.replace(plain, variant=_VARIANTS[value])
         files[_target(path, found)] = found
     for target in files:
+        if target.is_dir():  # before the work, of which the files before it would be left
+            raise ValueError(f"`path` must be free for {target.name}; received {str(path)!r}, where that is a folder.")
         if os.path.lexists(target) and not overwrite:
             raise FileExistsError(f"{target} exists; overwrite=True replaces it.")
     waveforms = _representative(representative, quantizations, samples)
