@@ -22,8 +22,8 @@ from tfmusictag.exporting import parity
 
 CLASSES = 5
 VARIANTS = (None, "float16", "dynamic", "int8")
-# Eight bits in each of 21 convolutions with random kernels in a row: 3 % behind the first block are 50 % behind the last,
-# more than the answers vary.
+# Eight bits in each of 21 convolutions with random kernels in a row: an error of 3 % behind the first block is one of
+# 50 % behind the last, more than the answers vary.
 LOST = {("short_chunk_cnn_res", "int8")}
 
 
