@@ -17,7 +17,8 @@ _TABLE_END = bytes.fromhex("57fb808b247547db")
 def read(path):
     """Returns the variables of a checkpoint by name, as NumPy arrays, without the optimiser's.
 
-    Only the index and the data are opened, never the graph (`.meta`).
+    Only the index and the data are opened, never the graph (`.meta`). TensorFlow reads them: one that was forged with
+    right checksums can end the process, though not run code in it.
 
     Args:
         path: a prefix (`model.ckpt` of `model.ckpt.index`), or a folder with one checkpoint, which may have the prefix
