@@ -748,12 +748,15 @@ atexit.register(lambda: print(*[name for name in heavy if name in sys.modules], 
 
 
 @pytest.fixture(scope="module")
-def heard(trained, hostile_folder):
+def prepared(trained):
+    """The preset's exported file, made before anything reads standard error, on which making it is told."""
+    return runtimes.prepared_file(tmt.card("musicnn"), "mtat")
+
+
+@pytest.fixture(scope="module")
+def heard(prepared, hostile_folder):
     """The hostile folder, tagged by a process of its own: exit status, lines of results, standard error."""
     folder, cases = hostile_folder
-    warm = start("tag", "--demo")  # may have to prepare the model, and says so
-    warm.communicate(timeout=300)
-    assert warm.returncode == 0
     process = start("tag", "--recursive", folder, "--top", "0", code=NO_TENSORFLOW)
     out, err = process.communicate(timeout=120)
     return process.returncode, json_lines(out.decode()), err.decode(), cases
@@ -798,7 +801,7 @@ def test_files_named_one_by_one_are_heard_alike_by_any_number_of_threads_and_in_
         assert row == known.get(case.path, row)
 
 
-def test_strict_makes_an_error_of_what_is_cut_short(run, trained, hostile_folder):
+def test_strict_makes_an_error_of_what_is_cut_short(run, prepared, hostile_folder):
     _, cases = hostile_folder
     chosen = [case for case in cases if case.name in ("good.mp3", "truncated.mp3", "truncated.ogg", "hole.flac")]
     status, out, _ = run("tag", "--strict", *(case.path for case in chosen))
@@ -806,7 +809,7 @@ def test_strict_makes_an_error_of_what_is_cut_short(run, trained, hostile_folder
     assert [row.get("code") for row in json_lines(out)] == [case.strict_code for case in chosen]
 
 
-def test_notes_of_decoders_are_not_shown_beside_text(trained, hostile_folder):
+def test_notes_of_decoders_are_not_shown_beside_text(prepared, hostile_folder):
     folder, _ = hostile_folder
     process = start(
         "tag", "--format", "text", *(folder / name for name in ("hole.mp3", "empty.wav", "half_header.ogg"))
@@ -817,14 +820,14 @@ def test_notes_of_decoders_are_not_shown_beside_text(trained, hostile_folder):
     assert [row["code"] for row in json_lines(err.decode())] == ["empty_file", "decode_failed"]
 
 
-def test_the_clip_made_here_is_tagged_as_what_it_is(run, trained):
+def test_the_clip_made_here_is_tagged_as_what_it_is(run, prepared):
     status, out, err = run("tag", "--demo", "--top", "3")
     (row,) = json_lines(out)
     assert (status, err, row["path"]) == (0, "", "demo")
     assert "techno" in [tag["tag"] for tag in row["tags"]]
 
 
-def test_embeddings_have_the_width_of_the_card(run, trained, hostile_folder):
+def test_embeddings_have_the_width_of_the_card(run, prepared, hostile_folder):
     folder, _ = hostile_folder
     run("embed", "--demo")  # may have to prepare the model, and says so
     status, out, err = run("embed", folder / "good.wav", folder / "empty.wav")
@@ -834,7 +837,7 @@ def test_embeddings_have_the_width_of_the_card(run, trained, hostile_folder):
     assert np.isfinite(good["embedding"]).all()
 
 
-def test_a_picture_of_a_taggram(run, trained, hostile_folder, tmp_path):
+def test_a_picture_of_a_taggram(run, prepared, hostile_folder, tmp_path):
     image = pytest.importorskip("matplotlib.image")
     folder, _ = hostile_folder
     path = tmp_path / "taggram.png"
@@ -849,7 +852,7 @@ def test_a_picture_of_a_taggram(run, trained, hostile_folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a $\\frac$ b.wav", "音楽.wav", os.fsdecode(b"\xff.wav")])
-def test_a_picture_of_a_file_of_any_name(run, trained, hostile_folder, tmp_path, name):
+def test_a_picture_of_a_file_of_any_name(run, prepared, hostile_folder, tmp_path, name):
     pytest.importorskip("matplotlib")
     path = tmp_path / name
     try:
@@ -860,7 +863,7 @@ def test_a_picture_of_a_file_of_any_name(run, trained, hostile_folder, tmp_path,
     assert (status, err) == (0, "")
 
 
-def test_samples_too_large_for_the_model_are_an_error_and_no_nan(run, trained, tmp_path):
+def test_samples_too_large_for_the_model_are_an_error_and_no_nan(run, prepared, tmp_path):
     samples = 1e30 * signals.noise(64_000, seed=1).astype(np.float64)
     (tmp_path / "a.wav").write_bytes(hostile.wav(samples, 16_000, bits=32, floating=True))
     status, out, _ = run("tag", tmp_path / "a.wav")
@@ -881,7 +884,7 @@ def test_a_damaged_download_ends_with_3(run, trained, tmp_path, monkeypatch):
     assert "Traceback" not in err
 
 
-def test_an_interrupt_in_a_long_file_ends_at_once_with_130(trained, hostile_folder, tmp_path):
+def test_an_interrupt_in_a_long_file_ends_at_once_with_130(prepared, hostile_folder, tmp_path):
     folder, _ = hostile_folder
     long, path = tmp_path / "long.wav", tmp_path / "out.json"
     long.write_bytes(hostile.wav(signals.silence(30 * 60 * 16_000), 16_000))
@@ -899,7 +902,7 @@ def test_an_interrupt_in_a_long_file_ends_at_once_with_130(trained, hostile_fold
     assert names(part(path).read_text()) == ["good.wav"]
 
 
-def test_a_reader_that_goes_away_is_no_error_to_speak_of(trained, hostile_folder):
+def test_a_reader_that_goes_away_is_no_error_to_speak_of(prepared, hostile_folder):
     folder, _ = hostile_folder
     process = start("tag", *(folder / name for name in ["good.wav", "good.mp3", "good.ogg", "good.flac"] * 3))
     process.stdout.readline()
@@ -909,10 +912,10 @@ def test_a_reader_that_goes_away_is_no_error_to_speak_of(trained, hostile_folder
     assert process.wait(timeout=60) == 141
 
 
-def test_an_exported_file_tags_as_the_preset_does(run, trained, tmp_path):
+def test_an_exported_file_tags_as_the_preset_does(run, prepared, tmp_path):
     (preset,) = json_lines(run("tag", "--demo", "--top", "0")[1])
     path = tmp_path / "musicnn.tflite"
-    shutil.copy(runtimes.prepared_file(tmt.card("musicnn"), "mtat"), path)
+    shutil.copy(prepared, path)
     status, out, err = run("tag", "--demo", "--top", "0", "--model", path)
     (own,) = json_lines(out)
     assert (status, err) == (0, "")
