@@ -3,6 +3,7 @@
     python benchmarks/models.py                    # all of them: hours
     python benchmarks/models.py --models fcn crnn  # these, beside what was measured before
     python benchmarks/models.py --render           # the table again, from what was measured before
+    python benchmarks/models.py --exports FOLDER   # the files in it, as `pytest -m full --basetemp FOLDER` leaves them
 
 Each model is built with the defaults of its card, exported in four variants and run by LiteRT on one thread.
 """
@@ -32,15 +33,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", metavar="NAME", choices=tmt.list_models(), default=tmt.list_models())
     parser.add_argument("--render", action="store_true", help="write the table and measure nothing")
+    parser.add_argument("--exports", metavar="FOLDER", type=pathlib.Path, help="measure files that are there already")
     parser.add_argument("--child", metavar="NAME", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(measure(options.child)))
+        print(json.dumps(measure(options.child, options.exports)))
         return
+    exports = [] if options.exports is None else ["--exports", options.exports]
     measured = json.loads(_table.MEASURED.read_text()) if _table.MEASURED.exists() else {}
     for name in [] if options.render else options.models:
         # A process each, so that what one leaves in memory does not slow the next.
-        child = subprocess.run([sys.executable, __file__, "--child", name], stdout=subprocess.PIPE, text=True)
+        child = subprocess.run([sys.executable, __file__, *exports, "--child", name], stdout=subprocess.PIPE, text=True)
         if child.returncode:
             print(f"{name} failed", file=sys.stderr)
             continue
@@ -51,29 +54,21 @@ def main():
     _table.README.write_text(_table.render(measured))
 
 
-def measure(name):
-    """Returns the facts of one model."""
+def measure(name, exports):
+    """Returns the facts of one model; `exports` is a folder that has its files, or None."""
     model = tmt.create(name)
-    samples, rate = model.input_shape[1], tmt.card(name).sample_rate
-    windows = music(samples, rate)
-    parameters = {
-        "parameters": count(model.trainable_weights),
-        "parameters_total": count(model.weights),
-    }
+    windows = music(model.input_shape[1], tmt.card(name).sample_rate)
     with tempfile.TemporaryDirectory() as folder:
-        paths = tmt.export_tflite(
-            model,
-            folder,
-            quantization=list(VARIANTS.values()),
-            labels=[f"tag {index}" for index in range(model.output_shape[1])],
-            representative=windows,
-        )
-        sizes = {variant: round(path.stat().st_size / 1e6, 3) for variant, path in zip(VARIANTS, paths, strict=True)}
+        if exports is None:
+            exports = pathlib.Path(folder)
+            export(model, exports, windows)
+        paths = {variant: found(exports, f"{name}-{variant}.tflite") for variant in VARIANTS}
         return {
-            **parameters,
-            "multiply_adds": multiply_adds(paths[0]),
-            "size_mb": sizes,
-            "latency_ms": latency_ms(paths[0], windows[:1]),
+            "parameters": count(model.trainable_weights),
+            "parameters_total": count(model.weights),
+            "multiply_adds": multiply_adds(paths["float32"]),
+            "size_mb": {variant: round(path.stat().st_size / 1e6, 3) for variant, path in paths.items()},
+            "latency_ms": latency_ms(paths["float32"], windows[:1]),
             "measured": {
                 "on": common.machine(1)["cpu"],
                 "date": datetime.date.today().isoformat(),
@@ -81,6 +76,20 @@ def measure(name):
                 "litert": version("ai-edge-litert"),
             },
         }
+
+
+def export(model, folder, windows):
+    labels = [f"tag {index}" for index in range(model.output_shape[1])]
+    tmt.export_tflite(model, folder, quantization=list(VARIANTS.values()), labels=labels, representative=windows)
+
+
+def found(folder, name):
+    """Returns the file of that name below the folder."""
+    # pytest leaves a link beside each test's folder, to the last one of that name.
+    paths = {path.resolve() for path in folder.rglob(name)}
+    if len(paths) != 1:
+        raise SystemExit(f"`--exports` must be a folder with one {name}; received {folder}, which has {len(paths)}.")
+    return paths.pop()
 
 
 def version(package):

@@ -165,6 +165,8 @@ def test_softmax_is_for_tags_that_exclude_each_other():
 def test_an_input_shape_and_tensor_that_disagree():
     with pytest.raises(ValueError, match=r"`input_shape` and `input_tensor` must agree; received .*\(1000,\)"):
         tmt.create("musicnn", input_shape=(1000,), input_tensor=keras.Input((2000,)))
+    with pytest.raises(ValueError, match=r"`input_shape` must be a shape like \(\d+,\), .*; received 2000"):
+        tmt.create("musicnn", input_shape=2000, input_tensor=keras.Input((2000,)))
 
 
 @pytest.mark.parametrize("name", ["musicnn", "vgg"])

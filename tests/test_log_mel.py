@@ -332,11 +332,22 @@ def test_an_unknown_family():
         layers.LogMel.from_preset("won69")
 
 
-@pytest.mark.parametrize("padding, least", [("reflect", 257), ("valid", 512)])
-def test_a_waveform_too_short_for_a_frame_is_refused(padding, least):
-    layer = layers.LogMel.from_preset("musicnn", padding=padding)
+@pytest.mark.parametrize(
+    "padding, skip_frames, least",
+    [
+        ("reflect", 0, 257),
+        ("reflect", 1, 257),
+        ("reflect", 2, 512),
+        ("zero", 0, 1),
+        ("zero", 1, 256),
+        ("valid", 0, 512),
+        ("none", 1, 768),
+    ],
+)
+def test_a_waveform_too_short_for_a_frame_is_refused(padding, skip_frames, least):
+    layer = layers.LogMel.from_preset("musicnn", padding=padding, skip_frames=skip_frames)
     assert layer(np.zeros((1, least), "float32")).shape[1] >= 1
-    layer = layers.LogMel.from_preset("musicnn", padding=padding)
+    layer = layers.LogMel.from_preset("musicnn", padding=padding, skip_frames=skip_frames)
     with pytest.raises(ValueError, match=f"at least {least} samples .* received {least - 1}"):
         layer(np.zeros((1, least - 1), "float32"))
 

@@ -141,17 +141,16 @@ def _check(card, *, include_top, weights, pooling, classes, classifier_activatio
 
 def _input(input_tensor, input_shape, default_shape, name):
     """Returns the Keras tensor that the network starts from."""
+    if input_shape is not None and (
+        not isinstance(input_shape, (tuple, list))
+        or len(input_shape) != len(default_shape)
+        or any(size is not None and (not isinstance(size, int) or size < 1) for size in input_shape)
+    ):
+        raise ValueError(
+            f"`input_shape` must be a shape like {default_shape}, without the batch; received {input_shape!r}."
+        )
     if input_tensor is None:
-        shape = default_shape if input_shape is None else input_shape
-        if (
-            not isinstance(shape, (tuple, list))
-            or len(shape) != len(default_shape)
-            or any(size is not None and (not isinstance(size, int) or size < 1) for size in shape)
-        ):
-            raise ValueError(
-                f"`input_shape` must be a shape like {default_shape}, without the batch; received {input_shape!r}."
-            )
-        return keras.Input(tuple(shape), name=name, dtype="float32")
+        return keras.Input(tuple(input_shape or default_shape), name=name, dtype="float32")
     if not keras.backend.is_keras_tensor(input_tensor):
         raise ValueError(
             f"`input_tensor` must be a Keras tensor, as keras.Input gives; received {type(input_tensor).__name__}."

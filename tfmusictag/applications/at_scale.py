@@ -218,15 +218,5 @@ def _head(feature_map, units, dropout):
     return _blocks.norm("dense_norm", "keras")(x)  # (batch, 500)
 
 
-def _conv(x, filters, kernel, *, name, padding, strides=1):
-    layer = _blocks.conv(
-        filters,
-        kernel,
-        name=name,
-        dimensions=len(x.shape) - 2,
-        padding=padding,
-        strides=strides,
-        activation="relu",
-        kernel_initializer="he_normal",
-    )
-    return _blocks.norm(f"{name}_norm", "keras")(layer(x))
+def _conv(x, filters, kernel, *, name, **arguments):
+    return _blocks.norm(f"{name}_norm", "keras")(_pons_blocks.he_conv(x, filters, kernel, name=name, **arguments))

@@ -49,7 +49,7 @@ _TIMBRE_KERNEL = (7, 108)
 
 _FACTS = {
     # The patches were cut out of the log-mel spectrogram of the whole file: only the file's ends are padded.
-    "framing": framing.Framing(SAMPLE_RATE, INPUT_SAMPLES, _FRAMES * _HOP_SAMPLES, _N_FFT // 2, _HOP_SAMPLES),
+    "framing": framing.of_patches(SAMPLE_RATE, _FRAMES, _N_FFT, _HOP_SAMPLES),
     "presets": PRESETS,
     "activations": ("sigmoid", "softmax", None),
 }

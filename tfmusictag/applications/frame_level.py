@@ -10,13 +10,10 @@ the maps (`random_cnn` is that); the head is ours: the same means, dropout and a
 """
 
 from tfmusictag import errors, layers
-from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks, _pons_blocks
+from tfmusictag.applications import _assembly, _pons_blocks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
-
-keras = lazy_module("keras")
 
 __all__ = ["INPUT_SAMPLES", "PRESETS", "SAMPLE_RATE", "FrameLevel", "decode_predictions", "preprocess_input"]
 
@@ -92,21 +89,7 @@ def FrameLevel(
         include_frontend=include_frontend,
         frontend=lambda: layers.RawWaveform(SAMPLE_RATE, name="waveform_frames"),
         # One shape: 10922 steps, 10916, 10916, 5458. Many: five of 10938, then 10932, 10932, 5466.
-        trunk=lambda waveform: _pons_blocks.frame_level_maps(waveform, width, lengths, _conv),
+        trunk=lambda waveform: _pons_blocks.frame_level_maps(waveform, width, lengths, _pons_blocks.he_conv),
         head=lambda *maps: _pons_blocks.map_means(maps),  # (batch, 4 * 896) or (batch, 8 * 448)
         dropout=dropout,
     )
-
-
-def _conv(x, filters, kernel, *, name, padding, strides=1):
-    layer = _blocks.conv(
-        filters,
-        kernel,
-        name=name,
-        dimensions=1,
-        padding=padding,
-        strides=strides,
-        activation="relu",
-        kernel_initializer="he_normal",
-    )
-    return layer(x)

@@ -29,7 +29,7 @@ _FRAMES = 227
 _N_FFT, _HOP_SAMPLES = 2048, 512
 INPUT_SAMPLES = framing.num_samples(_FRAMES, _N_FFT, _HOP_SAMPLES)  # 117,760 or 7.36 s
 # Only the file's ends are padded, as in the whole clip's spectrogram.
-_FRAMING = framing.Framing(SAMPLE_RATE, INPUT_SAMPLES, _FRAMES * _HOP_SAMPLES, _N_FFT // 2, _HOP_SAMPLES)
+_FRAMING = framing.of_patches(SAMPLE_RATE, _FRAMES, _N_FFT, _HOP_SAMPLES)
 PRESETS = {}
 
 _RECURRENT_LAYERS = (1, 2)

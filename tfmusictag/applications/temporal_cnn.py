@@ -30,7 +30,7 @@ _FRAMES = 250
 _N_FFT, _HOP_SAMPLES = 2048, 1024
 INPUT_SAMPLES = framing.num_samples(_FRAMES, _N_FFT, _HOP_SAMPLES)  # 257,024
 # The patches were cut out of the log-mel spectrogram of the whole file: only the file's ends are padded.
-_FRAMING = framing.Framing(SAMPLE_RATE, INPUT_SAMPLES, _FRAMES * _HOP_SAMPLES, _N_FFT // 2, _HOP_SAMPLES)
+_FRAMING = framing.of_patches(SAMPLE_RATE, _FRAMES, _N_FFT, _HOP_SAMPLES)
 PRESETS = {}
 
 _ONSET_FRAMES = tuple(range(6, 42, 5))  # 6, 11, ..., 41

@@ -26,7 +26,7 @@ _FRAMES = 187
 _N_FFT, _HOP_SAMPLES = 512, 256
 INPUT_SAMPLES = framing.num_samples(_FRAMES, _N_FFT, _HOP_SAMPLES)  # 48,128
 # The original cut its patches out of the log-mel spectrogram of the whole file: only the file's ends are padded.
-_FRAMING = framing.Framing(SAMPLE_RATE, INPUT_SAMPLES, _FRAMES * _HOP_SAMPLES, _N_FFT // 2, _HOP_SAMPLES)
+_FRAMING = framing.of_patches(SAMPLE_RATE, _FRAMES, _N_FFT, _HOP_SAMPLES)
 PRESETS = _musicnn_wheel.presets("vgg", {"msd": {"pools": "msd"}})
 
 # Pools of each graph as ((frames, bands), stride) of blocks 1 to 5. Both end in 2 x 1 steps.

@@ -22,6 +22,12 @@ class Framing:
     grid_samples: int = 1
 
 
+def of_patches(sample_rate, num_frames, frame_samples, hop_samples):
+    """Returns the Framing of patches that are cut out of the spectrogram of a file: only the file's ends are padded."""
+    window_samples = num_samples(num_frames, frame_samples, hop_samples)
+    return Framing(sample_rate, window_samples, num_frames * hop_samples, frame_samples // 2, hop_samples)
+
+
 def num_frames(num_samples, frame_samples, hop_samples):
     """Counts the whole frames that fit: 1 + (num_samples - frame_samples) // hop_samples, and 0 where none does."""
     if num_samples < frame_samples:

@@ -60,9 +60,10 @@ class Frames:
     def check(self, num_samples):
         """Raises ValueError where a waveform is too short for one frame; None, an unknown length, passes."""
         half = self.frame_samples // 2
-        # Reflection needs a sample more than half a frame to reflect.
-        least = {"reflect": half + 1, "zero": 1}.get(self.padding, self.frame_samples)
-        least += self.skip_frames * self.hop_samples
+        least = framing.num_samples(1 + self.skip_frames, self.frame_samples, self.hop_samples)
+        least -= 2 * half if self.padded else 0
+        # Reflection needs a sample more than half a frame to reflect, whatever frames are dropped.
+        least = max(least, half + 1 if self.padding == "reflect" else 1)
         if num_samples is not None and num_samples < least:
             raise ValueError(
                 f"the waveform must have at least {least} samples with frames of {self.frame_samples} and "
