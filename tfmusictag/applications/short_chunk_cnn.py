@@ -7,13 +7,11 @@ Departs from it: the log-mel spectrogram is computed inside the graph.
 """
 
 from tfmusictag import layers
-from tfmusictag._lazy import lazy_module
 from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
 
-keras = lazy_module("keras")
 
 __all__ = ["INPUT_SAMPLES", "PRESETS", "SAMPLE_RATE", "ShortChunkCNN", "decode_predictions", "preprocess_input"]
 
