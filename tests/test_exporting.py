@@ -482,8 +482,8 @@ def test_clips_are_awkward_and_always_the_same():
 
 def test_parity_sees_a_constant_answer_within_the_largest_error():
     """A file that says the same to everything may be near every score; its error is then all that the scores vary."""
-    scores = {"noise": np.array([[0.1, 0.2]]), "tone": np.array([[0.2, 0.1]])}
-    constant = dict.fromkeys(scores, np.array([[0.15, 0.15]]))
+    scores = {"noise": np.array([[0.1, 0.9]]), "tone": np.array([[0.2, 0.8]])}
+    constant = dict.fromkeys(scores, np.array([[0.15, 0.85]]))
     with pytest.raises(errors.ModelError, match="vary by 0.05"):
         parity.check(scores, constant, bounds=(0.7, 0.7, 0.0), scores=True, what="int8")
     assert parity.check(scores, scores, bounds=(0.0, 0.0, 0.0), scores=True, what="int8") == (0.0, 0.0)

@@ -12,7 +12,6 @@ from tfmusictag.applications._assembly import decode_predictions, preprocess_inp
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
 
-
 __all__ = ["INPUT_SAMPLES", "PRESETS", "SAMPLE_RATE", "ShortChunkCNN", "decode_predictions", "preprocess_input"]
 
 SAMPLE_RATE = 16_000

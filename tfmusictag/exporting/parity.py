@@ -4,12 +4,12 @@ import numpy as np
 
 from tfmusictag import errors
 
-# What a variant may differ by: the largest error of any value, and the rms error as a share of how much the expected
-# values vary (a file that answered the same to everything would reach 1). Measured on the published weights of musicnn
-# and vgg, tags and embeddings, worst of all: float32 2.5e-5 and 1e-5, float16 0.010 and 0.007, dynamic 0.17 and 0.13,
-# int8 0.69 and 0.49. The worst of int8 is vgg's answer to the lone tone, unlike any music that it was calibrated by; on
-# music it is off by 0.008 on average. The bounds let these pass and stop a file that lost what the network knows.
-# The third number is what that variant counts scores in, however little they vary.
+# What a variant may differ by: the largest error of any value, and the rms error as a share of how much each value
+# varies from clip to clip (a file that answered the same to everything would reach 1). Measured on the published
+# weights of musicnn and vgg, tags and embeddings, worst of all: float32 5e-5 and 2.5e-5, float16 0.010 and 0.007,
+# dynamic 0.17 and 0.16, int8 0.69 and 0.58. The worst of int8 is vgg's answer to the lone tone, unlike any music that
+# it was calibrated by; on music it is off by 0.008 on average. The bounds let these pass and stop a file that lost what
+# the network knows. The third number is what that variant counts scores in, however little they vary.
 BOUNDS = {
     "float32": (1e-4, 1e-4, 1e-5),
     "float16": (0.02, 0.02, 1e-4),
@@ -93,7 +93,7 @@ def check(expected, received, *, bounds, scores, what, rounding=None):
     bound = {clip: most + excused[clip] for clip in expected}
     worst = max(apart, key=lambda clip: np.nan_to_num(np.max(apart[clip]) - bound[clip], nan=np.inf))
     largest = float(np.max(apart[worst]))
-    spread = float(np.std(np.concatenate(list(expected.values())))) / scale
+    spread = float(np.sqrt(np.mean(np.var(np.concatenate(list(expected.values())), axis=0)))) / scale
     rms = float(np.sqrt(np.mean(np.square(np.concatenate(list(apart.values()))))))
     # Not `largest > bound`: an error that is not a number must fail.
     if not largest <= bound[worst]:
