@@ -490,7 +490,8 @@ def test_parity_sees_a_constant_answer_within_the_largest_error():
 
 
 def test_parity_scales_what_are_no_scores():
-    expected, received = {"noise": np.array([[0.0, 200.0]])}, {"noise": np.array([[1.0, 200.0]])}
+    expected = {"noise": np.array([[0.0, 200.0]]), "tone": np.array([[100.0, 100.0]])}
+    received = {**expected, "noise": np.array([[1.0, 200.0]])}
     largest, _ = parity.check(expected, received, bounds=(0.01, 1.0, 0.0), scores=False, what="float16")
     assert largest == pytest.approx(1 / 200)
 
