@@ -101,12 +101,8 @@ def width(name):
 
 
 def clips(name):
-    """Four clips of the narrow version's width."""
-    return kinds(width(name), tmt.card(name).sample_rate)
-
-
-def kinds(samples, rate):
-    """Four clips (4, samples): noise, a tone, a chirp, a quiet one."""
+    """Four clips of the narrow version's width: noise, a tone, a chord that fades, a quiet one."""
+    samples, rate = width(name), tmt.card(name).sample_rate
     noise = 0.3 * signals.noise(num_samples=samples, seed=11)
     tone = signals.tone(num_samples=samples, frequency_hz=440.0, sample_rate=rate)
     chirp = signals.chirp(num_samples=samples, from_hz=100.0, to_hz=0.4 * rate, sample_rate=rate)
