@@ -101,7 +101,7 @@ def width(name):
 
 
 def clips(name):
-    """Four clips of the narrow version's width: noise, a tone, a chord that fades, a quiet one."""
+    """Four clips of the narrow version's width: noise, a tone, a chirp, a quiet one."""
     samples, rate = width(name), tmt.card(name).sample_rate
     noise = 0.3 * signals.noise(num_samples=samples, seed=11)
     tone = signals.tone(num_samples=samples, frequency_hz=440.0, sample_rate=rate)
