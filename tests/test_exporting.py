@@ -416,15 +416,15 @@ def fails(target, code, words, **arguments):
         assert {path: path.read_bytes() for path in target.parent.iterdir()} == before
 
 
-def without_conversion(monkeypatch, answer):
+def without_conversion(monkeypatch, answer, variant="float32"):
     """Replaces the child: a file of some bytes, and answers that are those of Keras, changed by `answer`."""
     monkeypatch.setattr(tflite._model, "write_saved_model", lambda *args, **kwargs: None)
 
     def child(folder, path):
-        (folder / _convert.model("float32")).write_bytes(b"model")
+        (folder / _convert.model(variant)).write_bytes(b"model")
         with np.load(folder / _convert.CLIPS) as clips:
             answers = {name: answer(np.asarray(model()(clips[name], training=False))) for name in clips}
-        np.savez(folder / _convert.answers("float32"), **answers)
+        np.savez(folder / _convert.answers(variant), **answers)
 
     monkeypatch.setattr(tflite, "_run_child", child)
 
@@ -448,6 +448,12 @@ def test_a_full_disk(tmp_path, monkeypatch):
 def test_a_file_that_answers_otherwise(tmp_path, monkeypatch, answer):
     without_conversion(monkeypatch, answer)
     fails(tmp_path / "narrow.tflite", "parity_failed", "float32 TFLite file differs from the Keras model by .* clip")
+
+
+def test_eight_bits_that_lost_too_much_say_what_would_do(tmp_path, monkeypatch):
+    without_conversion(monkeypatch, lambda scores: 1.0 - scores, "int8")
+    words = "int8 TFLite file differs .* more kinds of sound in it, loud and quiet"
+    fails(tmp_path / "narrow.tflite", "parity_failed", words, quantization="int8", representative=music())
 
 
 def test_a_child_that_is_killed(tmp_path, monkeypatch):

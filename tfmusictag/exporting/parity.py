@@ -64,7 +64,7 @@ def are_scores(expected):
     return all(np.min(value) >= 0 and np.max(value) <= 1 for value in expected.values())
 
 
-def check(expected, received, *, bounds, scores, what, rounding=None):
+def check(expected, received, *, bounds, scores, what, rounding=None, hint=""):
     """Compares two dictionaries of outputs by clip and returns the largest error and the rms share.
 
     Args:
@@ -74,6 +74,7 @@ def check(expected, received, *, bounds, scores, what, rounding=None):
             divided by the largest expected one.
         what: what the file is, for the message.
         rounding: what `rounding` says of each clip, of which some times more than the bound is let pass.
+        hint: a sentence on what would do, for the message.
 
     Raises:
         ModelError: `parity_failed`, naming the clip and the error.
@@ -100,12 +101,12 @@ def check(expected, received, *, bounds, scores, what, rounding=None):
         raise errors.ModelError(
             "parity_failed",
             f"the {what} file differs from the Keras model by {largest:.2g} on the clip {worst!r}; at most "
-            f"{bound[worst]:.2g} is allowed.",
+            f"{bound[worst]:.2g} is allowed.{hint and ' ' + hint}",
         )
     if not rms <= share * spread + step + float(np.sqrt(np.mean(np.square(list(excused.values()))))):
         raise errors.ModelError(
             "parity_failed",
             f"the {what} file differs from the Keras model by {rms:.2g} rms, most on the clip {worst!r}, where the "
-            f"values themselves vary by {spread:.2g}; at most {share:.2g} of that is allowed.",
+            f"values themselves vary by {spread:.2g}; at most {share:.2g} of that is allowed.{hint and ' ' + hint}",
         )
     return largest, rms / (spread or 1.0)

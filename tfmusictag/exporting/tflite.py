@@ -19,6 +19,10 @@ _MAX_PEAK = 2.0
 _STDERR_LINES = 15
 # Representative waveforms that are compared on, too.
 _COMPARED = 8
+_MORE_KINDS = (
+    "The ranges of int8 come from `representative`: more kinds of sound in it, loud and quiet, may do; "
+    "quantization='dynamic' needs none."
+)
 
 
 def export_tflite(
@@ -49,7 +53,8 @@ def export_tflite(
             (8-bit weights and activations). The front-end computes in float32 in all of them. A sequence of these
             makes as many files in the folder `path`, in less time than one by one, and returns their paths in order.
         representative: real waveforms for `"int8"`, from which the ranges of activations are measured: an iterable of
-            float arrays (samples,) or (clips, samples). Silence is added if there is none.
+            float arrays (samples,) or (clips, samples), of all kinds that will be heard. Silence is added if there is
+            none.
         labels: the tags in output order; by default those that the layer `tags` of the model carries.
         sample_rate: of the waveform, in Hz; by default that of the model's front-end.
         output: the layer whose output the file gives in place of tags, such as `"embedding"`; it has no labels then.
@@ -133,6 +138,7 @@ def export_tflite(
                 scores=output == "tags" and parity.are_scores(expected),
                 what=f"{found.variant} TFLite",
                 rounding=rounding,
+                hint=_MORE_KINDS if found.variant == "int8" else "",
             )
         for target, found in files.items():
             _files.sync(folder / _convert.model(found.variant))
