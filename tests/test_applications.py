@@ -132,6 +132,13 @@ def test_a_wrong_width_is_named(name, width):
         ),
         ("sample_cnn_whole_song", {"input_shape": (None,)}, "a fixed length, since its steps are flattened"),
         ("harmonic_cnn", {"harmonics": 300}, "received 24, with harmonics=300"),
+        ("musicnn", {"frame_padding": "64"}, "`frame_padding` must be one of .*; received '64'"),
+        ("vgg", {"frame_padding": None}, "`frame_padding` must be one of .*; received None"),
+        ("vgg", {"input_shape": (1000,)}, "at least 66 frames, which the kernels and pools need; received 2"),
+        ("vgg", {"input_shape": (1000,), "pools": "msd"}, "at least 64 frames, .*; received 2"),
+        ("vgg", {"input_shape": (None,)}, "a fixed number of frames, which are flattened; received None"),
+        ("fcn", {"weights": "msd"}, "`weights` must be None or a path, there being no preset; received 'msd'"),
+        ("fcn", {"input_shape": (True,)}, r"`input_shape` must be a shape like .*; received \(True,\)"),
     ],
 )
 def test_a_wrong_argument_of_one_model_is_named(name, arguments, words):
@@ -160,6 +167,23 @@ def test_softmax_is_for_tags_that_exclude_each_other():
         tmt.create("fcn", classifier_activation="softmax")
     scores = contract.predict(contract.tiny("sb_cnn", classifier_activation="softmax"), contract.clips("sb_cnn"))
     np.testing.assert_allclose(scores.sum(axis=1), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("pools, frames", [("mtat", 66), ("msd", 64)])
+def test_the_shortest_vgg_has_one_step_left(pools, frames):
+    model = tmt.create("vgg", filters=2, pools=pools, include_frontend=False, input_shape=(frames, 96, 1))
+    assert model.get_layer("pool5").output.shape == (None, 1, 1, 2)
+
+
+def test_an_argument_that_a_model_has_not():
+    with pytest.raises(TypeError, match="fcn: an argument must be one of .*; received 'fronted'. .* 'frontend'"):
+        tmt.create("fcn", fronted="mfcc")
+
+
+def test_a_name_and_numbers_of_numpy():
+    model = tmt.create("fcn", name="mine", classes=np.int64(3), filters=np.int32(2))
+    assert (model.name, model.output_shape) == ("mine", (None, 3))
+    assert type(model.get_layer("logits").units) is int
 
 
 def test_an_input_shape_and_tensor_that_disagree():

@@ -37,6 +37,34 @@ def test_labels_stand_in_output_order():
     assert {"Mellow", "Hip-Hop", "Progressive rock", "House"} <= set(msd)
 
 
+def test_labels_of_jamendo_are_sorted_within_their_categories():
+    """As the evaluation of the data set has them; genres, instruments, moods."""
+    moods, top = tmt.vocabulary.labels("mtg_jamendo_moodtheme"), tmt.vocabulary.labels("mtg_jamendo_top50")
+    assert (len(moods), moods) == (56, tuple(sorted(moods)))
+    for tags in (top[:31], top[31:45], top[45:]):
+        assert tags == tuple(sorted(tags))
+    assert (top[31], top[45:]) == ("acousticguitar", ("emotional", "energetic", "film", "happy", "relaxing"))
+    assert (len(top), len(set(top))) == (50, 50)
+
+
+@pytest.mark.parametrize(
+    "labels, words",
+    [
+        ("lastfm", "`labels` must be one of .*'lastfm_top50'.*; received 'lastfm'"),
+        (["a", "b\nc"], r"`labels` must be tags of one line each; received 'b\\nc'"),
+        (["a", "b", "a"], r"`labels` must differ from each other; received more than once: \['a'\]"),
+        (["a", 3], "`labels` must be tags of one line each; received 3"),
+    ],
+)
+def test_labels_of_weights_from_a_path(labels, words):
+    card = tmt.card("fcn")
+    assert card.labels_of("fcn.pth") is None
+    assert card.labels_of("fcn.pth", ["b", "a"]) == ("b", "a")
+    assert card.labels_of("fcn.pth", "lastfm_top50") == tmt.vocabulary.labels("lastfm_top50")
+    with pytest.raises(ValueError, match=words):
+        card.labels_of("fcn.pth", labels)
+
+
 @pytest.mark.parametrize("name, near", [("muscinn", "musicnn"), ("VGG", "vgg"), ("MusiCNN", "musicnn")])
 def test_an_unknown_model_names_the_nearest(name, near):
     with pytest.raises(ValueError, match=rf"`model` must be one of \[.*\]; received '{name}'") as caught:

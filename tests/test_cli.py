@@ -230,8 +230,9 @@ def test_top_gives_so_many_tags_and_0_all(run, stub, songs, top, count):
 
 def test_options_reach_the_tagger(run, stub, songs):
     options = ("--hop-s", "0.5", "--pad", "zero", "--strict", "--runtime", "keras", "--threads", "3")
-    assert run("tag", songs("a.wav"), "--aggregate", "max", *options)[0] == 0
+    assert run("tag", songs("a.wav"), "--aggregate", "max", *options, "--labels", "lastfm_top50")[0] == 0
     assert stub.options == {
+        "labels": "lastfm_top50",
         "hop_s": 0.5,
         "pad": "zero",
         "strict": True,
@@ -239,6 +240,16 @@ def test_options_reach_the_tagger(run, stub, songs):
         "threads": 3,
         "aggregate": "max",
     }
+
+
+def test_a_file_of_tags(run, stub, songs, tmp_path):
+    (tmp_path / "tags.txt").write_text("calm\n\nöko \r\nwild", encoding="utf-8")
+    assert run("tag", songs("a.wav"), "--labels", tmp_path / "tags.txt")[0] == 0
+    assert stub.options["labels"] == ("calm", "öko", "wild")
+    (tmp_path / "tags.txt").write_bytes(b"\xff\xfe")
+    status, _, err = run("tag", songs("a.wav"), "--labels", tmp_path / "tags.txt")
+    assert status == 2
+    assert "must be a text file in UTF-8 with a tag a line" in err
 
 
 # --- inputs -------------------------------------------------------------------------------------------------------
@@ -507,7 +518,7 @@ def test_resume_needs_a_file(run, stub, songs):
             "tag a.wav --model muscinn",
             "`model` must be one of .*'musicnn'.* received 'muscinn'. Did you mean 'musicnn'?",
         ),
-        ("tag a.wav --weights mtta", "`weights` must be one of .*'msd'.* received 'mtta'. Did you mean 'mtat'?"),
+        ("tag a.wav --weights mtta", "`weights` must be .*'msd'.* or a path; received 'mtta'. Did you mean 'mtat'?"),
         ("tag a.wav --model musicnn_big", "`weights` must be a path"),
         ("tag a.wav --format jsn", "`--format` must be one of ['text', 'json', 'csv']; received 'jsn'.*'json'?"),
         ("tag a.wav --pad zeros", "`--pad` must be one of ['repeat', 'zero']; received 'zeros'. Did you mean 'zero'?"),
@@ -523,6 +534,11 @@ def test_resume_needs_a_file(run, stub, songs):
         ("tag a.wav --shard 5/4", "received '5/4'"),
         ("tag a.wav --shard 1", "received '1'"),
         ("tag a.wav --shard 1/2/3", "received '1/2/3'"),
+        (
+            "tag a.wav --labels nosuch",
+            "--labels: must be one of lastfm_top50, .*, or a file with a tag a line; rec.*'nosuch'",
+        ),
+        ("export a --model vgg --to saved_model --labels lastfm_top50", "`--labels` goes with --to tflite"),
         ("tag a.wav --frmat json", "unrecognized arguments: --frmat"),
         ("tag a.wav --over", "unrecognized arguments: --over"),
         ("tag a.wav --quiet --verbose", "not allowed with"),
@@ -688,6 +704,19 @@ def test_export_hands_on_what_it_is_told(run, tmp_path, monkeypatch, arguments, 
     assert (called["kind"], called["model"]) == (("tflite", "BUILT MSD") if tflite else ("saved_model", "built msd"))
     assert {key: called[key] for key in expected} == expected
     assert called["overwrite"] is False
+
+
+def test_weights_from_a_path_are_exported_and_tagged_with_their_tags(run, songs, tmp_path):
+    weights, labels, path = (tmp_path / name for name in ("own.weights.h5", "tags.txt", "own.tflite"))
+    tmt.create("timbre_cnn", classes=2).save_weights(weights)
+    labels.write_text("calm\nwild\n", "utf-8")
+    given = ("--model", "timbre_cnn", "--weights", weights)
+    status, _, err = run("export", path, *given)
+    assert (status, err.count("\n")) == (3, 1)
+    assert "A model of the file's classes is built with classes=2" in err
+    assert run("export", path, *given, "--labels", labels) == (0, f"{path}\n", "")
+    (row,) = json_lines(run("tag", "--demo", "--model", path)[1])
+    assert {tag["tag"] for tag in row["tags"]} == {"calm", "wild"}
 
 
 # --- in a process of its own --------------------------------------------------------------------------------------

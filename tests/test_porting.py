@@ -544,7 +544,7 @@ def test_a_path_that_is_not_there(tmp_path, preset):
 
 def test_a_name_that_is_not_known(preset):
     with pytest.raises(
-        ValueError, match=r"must be one of \[None, 'toyset'\]; received 'toysets'\. Did you mean 'toyset'"
+        ValueError, match=r"must be None, one of \['toyset'\] or a path; received 'toysets'\. Did you mean 'toyset'"
     ):
         load(make_model(), "toysets", preset)
 

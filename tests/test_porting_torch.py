@@ -848,7 +848,10 @@ def test_no_state_dict(torch, toy, tmp_path, new):
         (torch.ones(2), "Tensor"),
         (3, "int"),
         ({}, r"its keys are \[\]"),
-        ({"state_dict": make_state(torch), "epoch": 3}, r"its keys are \['epoch', 'state_dict'\]"),
+        (
+            {"state_dict": make_state(torch), "epoch": 3},
+            r"its keys are \['epoch', 'state_dict'\]. There is one under 'state_dict': saved alone, it is taken",
+        ),
         ({**make_state(torch), "epoch": 3}, r"its keys are \["),
         ({3: torch.ones(2)}, r"its keys are \['3'\]"),
     ):
@@ -860,7 +863,7 @@ def test_other_files_under_the_name(toy, tmp_path):
     path = tmp_path / "a.pth"
     for content, text in (
         (b"", "is empty and not a file that PyTorch wrote"),
-        (b"a letter", "is not a file that PyTorch wrote"),
+        (b"a letter", r"is not a file that PyTorch wrote\. .* torch.save\(network.state_dict\(\), path\) writes one"),
         (b"\x89HDF\r\n\x1a\n", "is not a file that PyTorch wrote"),
         (b"\x80", "is a pickle, and none that torch.save wrote"),
         (pickle.dumps({"a": 1}), "is a pickle, and none that torch.save wrote"),

@@ -143,6 +143,30 @@ def test_the_embedding_of_a_model_of_ones_own(model, clip):
     assert len(result.to_dict()["embedding"]) == 8
 
 
+def test_weights_from_a_path_are_given_their_tags(clip, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFMUSICTAG_CACHE", str(tmp_path / "cache"))
+    path, labels = tmp_path / "timbre.weights.h5", ["calm", "wild", "loud"]
+    tmt.create("timbre_cnn", classes=3).save_weights(path)
+    for runtime in tagger.RUNTIMES:
+        with pytest.raises(ValueError, match="`labels` must be given with weights from a path, .*'lastfm_top50'"):
+            tmt.tag(clip, "timbre_cnn", path, runtime=runtime)
+    litert, keras = (tmt.tag(clip, "timbre_cnn", path, labels=labels, runtime=name) for name in tagger.RUNTIMES)
+    assert litert.labels == keras.labels == tuple(labels)
+    np.testing.assert_allclose(litert.window_scores, keras.window_scores, atol=1e-5)  # as the exporter asks
+    with pytest.raises(errors.ModelError, match=r"is built with classes=3"):
+        tmt.tag(clip, "timbre_cnn", path, labels=labels[:2])
+
+
+def test_a_model_without_tags_is_given_them(clip):
+    bare = contract.tiny("musicnn", classes=2)
+    assert tmt.Tagger(bare, labels=("calm", "wild")).labels == ("calm", "wild")
+    with pytest.raises(ValueError, match="`labels` must have a tag for each of the 2 outputs; received 1"):
+        tmt.Tagger(bare, labels=("calm",))
+    scores = tmt.layers.TagScores(labels=("0", "1"), name="again")(bare.get_layer("logits").output)
+    with pytest.raises(ValueError, match="`labels` must be None with 'own', which names its tags"):
+        tmt.Tagger(keras.Model(bare.input, scores, name="own"), labels=("calm", "wild"))
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -151,10 +175,17 @@ def test_the_embedding_of_a_model_of_ones_own(model, clip):
         ({"runtime": "tflite"}, "`runtime` must be one of .* Did you mean 'litert'"),
         ({"hop_s": 0}, "`hop_s` must be a positive number of seconds or None; received 0"),
         ({"hop_s": float("inf")}, "`hop_s` must be a positive number of seconds or None; received inf"),
-        ({"threads": 0}, "`threads` must be at least 1 or None; received 0"),
+        ({"threads": 0}, "`threads` must be a whole number of at least 1 or None; received 0"),
+        ({"threads": "2"}, "`threads` must be a whole number of at least 1 or None; received '2'"),
+        ({"hop_s": "1"}, "`hop_s` must be a positive number of seconds or None; received '1'"),
+        ({"hop_s": True}, "`hop_s` must be a positive number of seconds or None; received True"),
+        ({"strict": "x"}, "`strict` must be True or False; received 'x'"),
+        ({"weights": 3}, "`weights` must be None, a preset's name or a path; received 3"),
+        ({"model": "mine.keras"}, "must be loaded first, by tfmusictag.load_model, .*; received 'mine.keras'"),
+        ({"weights": "mtat", "labels": ("a", "b")}, "`labels` must be None with weights='mtat', which name their tags"),
         ({"model": "muscinn"}, "Did you mean 'musicnn'"),
         ({"model": 3}, "`model` must be a catalogue name, a .tflite file or a keras.Model; received int"),
-        ({"weights": "mtatt"}, r"`weights` must be one of \['mtat', 'msd'\]; received 'mtatt'. Did you mean 'mtat'"),
+        ({"weights": "mtatt"}, r"one of \['mtat', 'msd'\] or a path; received 'mtatt'. Did you mean 'mtat'"),
         ({"model": "musicnn_big"}, "has no preset; received None"),
     ],
 )

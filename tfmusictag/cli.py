@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 
-from tfmusictag import _output, applications, errors
+from tfmusictag import _output, applications, errors, vocabulary
 from tfmusictag._lazy import lazy_module
 from tfmusictag._version import __version__
 
@@ -84,6 +84,9 @@ def _logging(options):
         logger.removeHandler(handler)
 
 
+_LABELS = "tags of weights from a path: a list by its name, such as magnatagatune_top50, or a file with a tag a line"
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in a line, with the nearest of the allowed values, and takes no abbreviations."""
 
@@ -150,6 +153,22 @@ def _assignment(text):
         return name, value  # a word, which needs no quotes
 
 
+def _labels(text):
+    """Returns the name of a list of tags, or the tags that a file lists."""
+    if text in vocabulary.names():
+        return text
+    try:
+        with open(text, encoding="utf-8") as file:
+            return tuple(line.strip() for line in file if line.strip())
+    except UnicodeDecodeError as error:
+        raise argparse.ArgumentTypeError(f"must be a text file in UTF-8 with a tag a line; {text} is none") from error
+    except OSError as error:
+        known = ", ".join(vocabulary.names())
+        raise argparse.ArgumentTypeError(
+            f"must be one of {known}, or a file with a tag a line; received {text!r}"
+        ) from error
+
+
 def _parser():
     # Before the command or after it; unset ones are not written, so that the second place does not undo the first.
     common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
@@ -165,6 +184,7 @@ def _parser():
     model = _Parser(add_help=False)
     model.add_argument("--model", default="musicnn", metavar="NAME", help="catalogue name or .tflite file [musicnn]")
     model.add_argument("--weights", metavar="W", help="preset or path of weights [the model's first preset]")
+    model.add_argument("--labels", type=_labels, metavar="L", help=_LABELS)
 
     listening = _Parser(add_help=False)
     listening.add_argument(
@@ -274,6 +294,7 @@ def _parser():
     tags = plot.add_argument_group("for --kind taggram")
     tags.add_argument("--model", metavar="NAME", help="catalogue name or .tflite file [musicnn]")
     tags.add_argument("--weights", metavar="W", help="preset or path of weights [the model's first preset]")
+    tags.add_argument("--labels", type=_labels, metavar="L", help=_LABELS)
     tags.add_argument("--top", type=_number(int), metavar="N", help="tags to show [15]")
     tags.add_argument("--hop-s", type=_number(float), metavar="S", help="seconds from window to window")
     sound = plot.add_argument_group("for --kind scalogram and joint")
@@ -307,6 +328,7 @@ def _tagger(options, **more):
     return tagger.Tagger(
         options.model,
         options.weights,
+        labels=options.labels,
         hop_s=options.hop_s,
         pad=options.pad,
         strict=options.strict,
@@ -477,15 +499,16 @@ def _export(options):
     if weights is None:
         raise ValueError(f"`--weights` must be given with --model {card.name}, which has no preset.")
     if options.to == "saved_model":
-        for argument in ("quantization", "layer", "representative"):
+        for argument in ("quantization", "layer", "representative", "labels"):
             if getattr(options, argument):
                 raise ValueError(f"`--{argument}` goes with --to tflite.")
     if options.representative and options.quantization != "int8":
         raise ValueError("`--representative` goes with --quantization int8.")
     if not os.path.isdir(options.path):  # folders are left to the export
         _output.check_target(options.path, options.overwrite)
+    labels = card.labels_of(weights, options.labels)
     representative = _representative(options, card) if options.quantization == "int8" else None
-    model = card.build(weights=weights)
+    model = card.trained(weights, options.labels)
     if options.to == "saved_model":
         path = exporting.export_saved_model(model, options.path, overwrite=options.overwrite)
     else:
@@ -495,6 +518,7 @@ def _export(options):
             quantization=options.quantization,
             representative=representative,
             output=options.layer,
+            labels=labels if options.layer is None else None,
             licence=card.licence_of(weights),
             overwrite=options.overwrite,
         )
@@ -632,8 +656,8 @@ def _plot(options):
     return _DONE
 
 
-def _draw_taggram(path, source, *, model="musicnn", weights=None, hop_s=None, top=15):
-    tagger.Tagger(model, weights, hop_s=hop_s).tag(source).plot(path, top=top)
+def _draw_taggram(path, source, *, model="musicnn", weights=None, labels=None, hop_s=None, top=15):
+    tagger.Tagger(model, weights, labels=labels, hop_s=hop_s).tag(source).plot(path, top=top)
 
 
 def _draw_scalogram(path, source, **part):
@@ -654,13 +678,13 @@ def _draw_filters(path):
 
 # What `plot` draws: how, from which files, and what else it takes.
 _PICTURES = {
-    "taggram": (_draw_taggram, ("FILE", "PICTURE"), ("model", "weights", "top", "hop_s")),
+    "taggram": (_draw_taggram, ("FILE", "PICTURE"), ("model", "weights", "labels", "top", "hop_s")),
     "scalogram": (_draw_scalogram, ("FILE", "PICTURE"), ("start_s", "duration_s")),
     "joint": (_draw_joint, ("FILE", "PICTURE"), ("start_s", "duration_s")),
     "filters": (_draw_filters, ("PICTURE",), ()),
 }
 _PICTURE_FLAGS = {
-    **{"model": "--model", "weights": "--weights", "top": "--top", "hop_s": "--hop-s"},
+    **{"model": "--model", "weights": "--weights", "labels": "--labels", "top": "--top", "hop_s": "--hop-s"},
     **{"start_s": "--start", "duration_s": "--duration"},
 }
 

@@ -10,7 +10,7 @@ import queue
 import sys
 import threading
 
-from tfmusictag import applications, errors, exporting, porting
+from tfmusictag import applications, errors, exporting, porting, vocabulary
 from tfmusictag._lazy import lazy_module
 from tfmusictag._quiet import native_messages_silenced
 from tfmusictag.porting import cache
@@ -89,25 +89,34 @@ class Keras:
 class _Preset:
     """A catalogue model with trained weights, run by LiteRT or by Keras."""
 
-    def __init__(self, card, weights, runtime):
+    def __init__(self, card, weights, runtime, labels):
         self._card = card
         self._litert = runtime == "litert"
+        self._named = card.labels_of(weights, labels)
+        self._given = None if weights in card.presets else self._named
         self.name = card.name
         self.weights = weights
         self.framing = card.framing
         self.features = card.features
-        self.tags = functools.cache(lambda: self._network(None))
+        self.tags = functools.cache(self._tags)
         self.embedding = functools.cache(self._embedding)
 
     @property
     def labels(self):
-        if self.weights in self._card.presets:
-            return self._card.labels(self.weights)
-        return self._model.get_layer("tags").labels
+        if self._named is None:
+            raise ValueError(
+                "`labels` must be given with weights from a path, which name no tags: a tag an output, or one of "
+                f"{list(vocabulary.names())}; received None."
+            )
+        return self._named
 
     @functools.cached_property
     def _model(self):
-        return self._card.build(weights=self.weights)
+        return self._card.trained(self.weights, self._given)
+
+    def _tags(self):
+        _ = self.labels  # their lack is told before anything is prepared
+        return self._network(None)
 
     def _embedding(self, features):
         if not features:
@@ -116,7 +125,7 @@ class _Preset:
 
     def _network(self, output):
         if self._litert:
-            return LiteRT(prepared_file(self._card, self.weights, output))
+            return LiteRT(prepared_file(self._card, self.weights, output, self._given))
         return Keras(self._model, [output or "tags"])
 
 
@@ -125,7 +134,7 @@ class _File:
 
     features = ()
 
-    def __init__(self, path):
+    def __init__(self, path, labels):
         try:
             found = exporting.read_metadata(path)
         except OSError as error:
@@ -133,7 +142,7 @@ class _File:
         self.name = found.name
         self.weights = os.fspath(path)
         self.framing = found.framing
-        self.labels = found.labels or tuple(str(index) for index in range(found.classes))
+        self.labels = _labels(self.name, found.labels, labels, found.classes)
         self._output = found.output
         self._network = LiteRT(path)
 
@@ -158,7 +167,7 @@ class _Model:
 
     weights = None
 
-    def __init__(self, model):
+    def __init__(self, model, labels):
         width = model.input_shape[-1]
         frontends = [layer for layer in model.layers if hasattr(layer, "framing")]
         if not frontends or width is None:
@@ -168,34 +177,48 @@ class _Model:
             )
         self.name = model.name
         self.framing = frontends[0].framing(width)
-        labels = getattr(model.layers[-1], "labels", None)
-        self.labels = labels or tuple(str(index) for index in range(model.output_shape[-1]))
+        self.labels = _labels(self.name, getattr(model.layers[-1], "labels", None), labels, model.output_shape[-1])
         self.features = {}
         self.tags = functools.cache(lambda: Keras(model, [model.layers[-1].name]))
         self.embedding = functools.cache(lambda features: Keras(model, ["embedding"]))
 
 
-def listener(model, weights, runtime):
+def _labels(name, own, given, classes):
+    """Returns the tags that a model or file of one's own has, or those given, or numbers."""
+    if own and given is not None:
+        raise ValueError(f"`labels` must be None with {name!r}, which names its tags; received {given!r}.")
+    if given is not None:
+        return vocabulary.resolve(given, classes)
+    return tuple(own or (str(index) for index in range(classes)))
+
+
+def listener(model, weights, runtime, labels=None):
     """Finds what runs a model: a catalogue name with weights, a `.tflite` file, or a keras.Model.
 
     Raises:
-        ValueError: an unknown model or weights, weights given with a file or model.
+        ValueError: an unknown model or weights, weights given with a file or model, labels where there are some.
         ModelError: a model or weights that cannot be had or are damaged.
     """
     if isinstance(model, str | os.PathLike) and os.fspath(model).endswith(".tflite"):
-        found = _File(model)
+        found = _File(model, labels)
+    elif isinstance(model, str | os.PathLike) and os.fspath(model).endswith(".keras"):
+        raise ValueError(
+            f"`model` must be loaded first, by tfmusictag.load_model, where it is a whole one; received {str(model)!r}."
+        )
     elif isinstance(model, str):
         card = applications.card(model)
         if weights is None:
             if not card.presets:
                 raise ValueError(f"`weights` must be a path with model={model!r}, which has no preset; received None.")
             weights = next(iter(card.presets))
+        if not isinstance(weights, str | os.PathLike):
+            raise ValueError(f"`weights` must be None, a preset's name or a path; received {weights!r}.")
         # Presets are known by name; a path is left to the application to judge.
         if weights not in card.presets and not os.path.exists(os.fspath(weights).partition("#")[0]):
-            raise errors.unknown_choice("weights", weights, card.presets)
-        return _Preset(card, weights, runtime)
+            raise porting.no_such_weights(os.fspath(weights), card.presets)
+        return _Preset(card, weights, runtime, labels)
     elif hasattr(model, "layers") and hasattr(model, "input_shape"):
-        found = _Model(model)
+        found = _Model(model, labels)
     else:
         raise ValueError(
             f"`model` must be a catalogue name, a .tflite file or a keras.Model; received {type(model).__name__}."
@@ -205,18 +228,19 @@ def listener(model, weights, runtime):
     return found
 
 
-def prepared_file(card, weights, output=None):
+def prepared_file(card, weights, output=None, labels=None):
     """Returns the preset's exported file in the cache; makes it there, once, in a process of its own.
 
     Args:
         card: of the model.
         weights: a preset's name, or a path that the application takes as weights.
         output: name of the layer that the file gives; None for the tags.
+        labels: the tags of weights from a path; None for a preset, or where the tags are not wanted.
 
     Raises:
         ModelError: the weights cannot be had or the export failed.
     """
-    folder = cache.folder() / "runtime" / f"{card.name}-{_key(card, weights)}"
+    folder = cache.folder() / "runtime" / f"{card.name}-{_key(card, weights, labels)}"
     path = folder / f"{card.name}-float32{'' if output is None else f'-{output}'}.tflite"
     if _is_intact(path):
         return path
@@ -226,7 +250,7 @@ def prepared_file(card, weights, output=None):
     if weights in card.presets:
         # Here and not in the other process, so that a download is seen, and fails before TensorFlow has loaded.
         porting.fetch_preset(card.presets[weights], application=card.name)
-    job = {"model": card.name, "weights": os.fspath(weights), "output": output, "path": str(path)}
+    job = {"model": card.name, "weights": os.fspath(weights), "output": output, "path": str(path), "labels": labels}
     source = str(pathlib.Path(__file__).parents[1])
     search = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     finished = subprocess.run(
@@ -265,8 +289,8 @@ def _is_intact(path):
         return False
 
 
-def _key(card, weights):
-    """Names what the exported bytes depend on: the weights and the code that turns them into a file."""
+def _key(card, weights, labels):
+    """Names what the exported bytes depend on: the weights, their tags and the code that makes a file of them."""
     digest = hashlib.sha256()
     if weights in card.presets:
         preset = card.presets[weights]
@@ -275,7 +299,7 @@ def _key(card, weights):
     else:
         path = pathlib.Path(os.fspath(weights).partition("#")[0])
         stamp = path.stat()
-        digest.update(f"{path.resolve()} {weights} {stamp.st_size} {stamp.st_mtime_ns}".encode())
+        digest.update(f"{path.resolve()} {weights} {stamp.st_size} {stamp.st_mtime_ns} {labels}".encode())
         label = "file"
     package = pathlib.Path(__file__).parent
     for room in ("applications", "dsp", "exporting", "layers", "porting", "vocabulary"):
@@ -288,13 +312,14 @@ def _key(card, weights):
 def _prepare(job):
     """Builds the model, leaves out what it need not compute, exports it and seals the file."""
     card = applications.card(job["model"])
-    model = card.build(weights=job["weights"])
+    model = card.trained(job["weights"], job["labels"])
     if card.optimise is not None:
         model = card.optimise(model)
     path = pathlib.Path(job["path"])
     path.parent.mkdir(parents=True, exist_ok=True)
     licence = card.licence_of(job["weights"])
-    exporting.export_tflite(model, path, output=job["output"], licence=licence, overwrite=True)
+    labels = job["labels"] if job["output"] is None else None
+    exporting.export_tflite(model, path, output=job["output"], labels=labels, licence=licence, overwrite=True)
     _seal(path).write_text(cache.sha256(path), encoding="ascii")
 
 

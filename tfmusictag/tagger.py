@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import numbers
 import os
 import pathlib
 import threading
@@ -149,6 +150,8 @@ class Tagger:
         model: a catalogue name, the path of a `.tflite` file that `export_tflite` wrote, or a keras.Model with a
             front-end and labels of this package.
         weights: a preset's name or a path of weights; None takes the model's first preset. Not with a file or model.
+        labels: the tags of weights from a path, or of a model or file that names none: a sequence in output order, or
+            the name of a list in `tfmusictag.vocabulary`. Embeddings can do without.
         hop_s: seconds from window to window; None lets them follow each other without a gap.
         aggregate: `"mean"` or `"max"` of the windows.
         pad: what a clip shorter than a window is filled with: `"repeat"`, itself, or `"zero"`.
@@ -166,6 +169,7 @@ class Tagger:
         model="musicnn",
         weights=None,
         *,
+        labels=None,
         hop_s=None,
         aggregate="mean",
         pad="repeat",
@@ -180,11 +184,13 @@ class Tagger:
         ):
             if received not in allowed:
                 raise errors.unknown_choice(argument, received, allowed)
-        if hop_s is not None and not (hop_s > 0 and math.isfinite(hop_s)):
+        if hop_s is not None and not (_is_number(hop_s, numbers.Real) and 0 < hop_s < math.inf):
             raise ValueError(f"`hop_s` must be a positive number of seconds or None; received {hop_s!r}.")
-        if threads is not None and threads < 1:
-            raise ValueError(f"`threads` must be at least 1 or None; received {threads!r}.")
-        self._listener = runtimes.listener(model, weights, runtime)
+        if threads is not None and not (_is_number(threads, numbers.Integral) and threads >= 1):
+            raise ValueError(f"`threads` must be a whole number of at least 1 or None; received {threads!r}.")
+        if not isinstance(strict, bool):
+            raise ValueError(f"`strict` must be True or False; received {strict!r}.")
+        self._listener = runtimes.listener(model, weights, runtime, labels)
         framing = self._listener.framing
         hop_samples = framing.hop_samples if hop_s is None else max(1, round(hop_s * framing.sample_rate))
         self._framing = dataclasses.replace(framing, hop_samples=hop_samples)
@@ -313,6 +319,10 @@ def _run(network, cut, threads):
     return starts, [np.concatenate(output) for output in zip(*results, strict=True)]
 
 
+def _is_number(received, kind):
+    return isinstance(received, kind) and not isinstance(received, bool)
+
+
 def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -323,6 +333,8 @@ def _shared(model, weights, options):
 
 
 def _tagger(model, weights, options):
+    if isinstance(options.get("labels"), list):
+        options["labels"] = tuple(options["labels"])  # as a key
     if isinstance(model, str | pathlib.PurePath):
         return _shared(model, weights, tuple(sorted(options.items())))
     return Tagger(model, weights, **options)

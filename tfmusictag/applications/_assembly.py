@@ -122,8 +122,6 @@ def _check(card, *, include_top, weights, pooling, classes, classifier_activatio
         raise ValueError(f"`weights` must be None, a preset's name or a path; received {weights!r}.")
     if pooling not in (None, *_POOLING):
         raise errors.unknown_choice("pooling", pooling, [None, *_POOLING])
-    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
-        raise ValueError(f"`classes` must be an integer of at least 1; received {classes!r}.")
     if classifier_activation not in card.activations:
         reason = "" if "softmax" in card.activations else ", since tags do not exclude each other"
         raise ValueError(
@@ -144,7 +142,7 @@ def _input(input_tensor, input_shape, default_shape, name):
     if input_shape is not None and (
         not isinstance(input_shape, (tuple, list))
         or len(input_shape) != len(default_shape)
-        or any(size is not None and (not isinstance(size, int) or size < 1) for size in input_shape)
+        or any(size is not None and (not isinstance(size, int) or size < 1 or size is True) for size in input_shape)
     ):
         raise ValueError(
             f"`input_shape` must be a shape like {default_shape}, without the batch; received {input_shape!r}."
@@ -157,11 +155,11 @@ def _input(input_tensor, input_shape, default_shape, name):
         )
     shape = tuple(input_tensor.shape[1:])
     if len(shape) != len(default_shape):
-        raise ValueError(f"`input_tensor` must have a shape like (None, *{default_shape}); received (None, *{shape}).")
+        raise ValueError(f"`input_tensor` must have a shape like {(None, *default_shape)}; received {(None, *shape)}.")
     if input_shape is not None and shape != tuple(input_shape):
         raise ValueError(
             f"`input_shape` and `input_tensor` must agree; received input_shape={tuple(input_shape)} and a tensor of "
-            f"shape (None, *{shape})."
+            f"shape {(None, *shape)}."
         )
     return input_tensor
 
@@ -197,7 +195,7 @@ def decode_predictions(preds, top=5, labels=None):
     preds = np.asarray(preds)
     if labels is None:
         raise ValueError("`labels` must be given: a sequence of tags or one of " + f"{list(vocabulary.names())}.")
-    names = vocabulary.labels(labels) if isinstance(labels, str) else tuple(labels)
+    names = vocabulary.resolve(labels)
     if preds.ndim != 2 or preds.shape[1] != len(names):
         raise ValueError(
             f"`preds` must have the shape (batch, {len(names)}), a column a label; received {preds.shape}."

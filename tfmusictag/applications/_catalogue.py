@@ -99,6 +99,24 @@ class Card:
         """Returns the licence of a preset's weights; of weights from a path, that nobody stated one."""
         return self.presets[weights].licence if weights in self.presets else "not stated"
 
+    def labels_of(self, weights, labels=None):
+        """Returns the tags of a preset's weights; of weights from a path, those of `labels` or None.
+
+        Raises:
+            ValueError: labels that no list has or that break a rule, or any with a preset, which has its own.
+        """
+        if weights not in self.presets:
+            return None if labels is None else vocabulary.resolve(labels)
+        if labels is not None:
+            raise ValueError(
+                f"`labels` must be None with weights={weights!r}, which name their tags; received {labels!r}."
+            )
+        return self.labels(weights)
+
+    def trained(self, weights, labels=None):
+        """Builds the model with trained weights; the tags of those from a path, where given, say how many classes."""
+        return self.build(weights=weights, **({} if labels is None else {"classes": len(vocabulary.resolve(labels))}))
+
     def labels(self, preset):
         """Returns the tags of a preset, in output order, as a tuple."""
         return vocabulary.labels(self.preset(preset).vocabulary)
@@ -129,6 +147,7 @@ def register(**facts):
 # Arguments of applications that are numbers of channels or the like.
 _WIDTHS = {
     "back_filters",
+    "classes",
     "embedding_units",
     "filters",
     "middle_filters",
@@ -148,14 +167,18 @@ def _checked(function):
 
     @functools.wraps(function)
     def build(*args, **kwargs):
-        for name, received in signature.bind(*args, **kwargs).arguments.items():
+        for unknown in kwargs.keys() - signature.parameters:
+            choice = errors.unknown_choice("an argument", unknown, signature.parameters)
+            raise TypeError(f"{signature.parameters['name'].default}: {choice}".replace("`", ""))
+        bound = signature.bind(*args, **kwargs)
+        for name, received in bound.arguments.items():
             if name in flags:
                 _arguments.flag(name, received)
             elif name in widths:
-                _arguments.whole(name, received, least=1)
+                bound.arguments[name] = _arguments.whole(name, received, least=1)
             elif name.endswith("dropout"):
                 _arguments.share(name, received)
-        return function(*args, **kwargs)
+        return function(*bound.args, **bound.kwargs)
 
     return build
 
@@ -183,9 +206,9 @@ def card(name):
     return _cards[name]
 
 
-def create(name, **arguments):
+def create(model, /, **arguments):
     """Builds a model by its catalogue name; the arguments are those of the application."""
-    return card(name).build(**arguments)
+    return card(model).build(**arguments)
 
 
 def functions():

@@ -2,6 +2,8 @@
 
 import math
 
+from tfmusictag import errors
+
 # So much louder, in decibels of power, are samples in the range of 16-bit integers than those in [-1, 1].
 INT16_DB = 20 * math.log10(2**15)
 
@@ -69,6 +71,14 @@ def whole_steps(samples, step):
             f"`input_shape` must be at least {step} samples, which is one step of this network, or a multiple of them; "
             f"received {length}."
         )
+
+
+def frame_padding(frame_padding):
+    """Raises ValueError for what is no padding of frames; the front-end knows it by another name."""
+    from tfmusictag.layers import _frames
+
+    if frame_padding not in _frames.PADDINGS:
+        raise errors.unknown_choice("frame_padding", frame_padding, _frames.PADDINGS)
 
 
 def raw_int16(raw_int16, include_frontend, frontend):

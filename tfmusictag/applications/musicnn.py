@@ -12,7 +12,7 @@ padded by the tagger.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _musicnn_inference, _musicnn_wheel
+from tfmusictag.applications import _assembly, _checks, _musicnn_inference, _musicnn_wheel
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -142,6 +142,7 @@ def MusiCNNBig(
 def _build(
     card, *, frontend, frame_padding, timbral_filters, temporal_filters, middle_filters, units, dropout, **common
 ):
+    _checks.frame_padding(frame_padding)
     return _assembly.assemble(
         card,
         **common,

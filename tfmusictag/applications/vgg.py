@@ -11,7 +11,7 @@ scores by up to 0.02 (`pools="mtat"` does the same).
 
 from tfmusictag import errors, layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _musicnn_wheel
+from tfmusictag.applications import _assembly, _checks, _musicnn_wheel
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -85,6 +85,7 @@ def VGG(
         ValueError: an argument that breaks its rule.
         ModelError: weights that cannot be had or are damaged.
     """
+    _checks.frame_padding(frame_padding)
     if pools is None:
         pools = (
             PRESETS[weights].arguments.get("pools", "mtat")
@@ -114,6 +115,9 @@ def VGG(
 
 
 def _trunk(log_mel, filters, pools):
+    # A pool that reaches beyond its stride is one of the size of the stride behind a kernel of the rest.
+    steps = [(tuple(long - step + 1 for long, step in zip(*pool, strict=True)), pool[1]) for pool in pools]
+    _checks.enough_for_kernels(log_mel, steps)
     x = _norm("input_norm")(log_mel)  # (batch, 187, 96, 1)
     for block, (size, stride) in enumerate(pools, start=1):
         if block > 1:

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from tfmusictag import _version, errors
+from tfmusictag import _version, errors, vocabulary
 from tfmusictag.exporting import _convert, _files, _model, metadata, parity
 
 _VARIANTS = {None: "float32", "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
@@ -55,7 +55,8 @@ def export_tflite(
         representative: real waveforms for `"int8"`, from which the ranges of activations are measured: an iterable of
             float arrays (samples,) or (clips, samples), of all kinds that will be heard. Silence is added if there is
             none.
-        labels: the tags in output order; by default those that the layer `tags` of the model carries.
+        labels: the tags in output order, or the name of a list in `tfmusictag.vocabulary`; by default those that the
+            layer `tags` of the model carries.
         sample_rate: of the waveform, in Hz; by default that of the model's front-end.
         output: the layer whose output the file gives in place of tags, such as `"embedding"`; it has no labels then.
         name, description, version, author, licence: text for the metadata. By default the model's name, a sentence,
@@ -180,18 +181,7 @@ def _labels(model, labels, classes):
         raise ValueError(
             f"`labels` must be given, a tag for each of the {classes} outputs: the model carries none; received None."
         )
-    if isinstance(labels, str):
-        raise ValueError(f"`labels` must be a sequence of tags; received the string {labels!r}.")
-    labels = tuple(labels)
-    if len(labels) != classes:
-        raise ValueError(f"`labels` must have a tag for each of the {classes} outputs; received {len(labels)}.")
-    for label in labels:
-        if not isinstance(label, str) or label.splitlines() != [label] or not label.strip():
-            raise ValueError(f"`labels` must be tags of one line each; received {label!r}.")
-    if len(set(labels)) != classes:
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        raise ValueError(f"`labels` must differ from each other; received more than once: {twice}.")
-    return labels
+    return vocabulary.resolve(labels, classes)
 
 
 def _no_labels(labels, output):

@@ -14,6 +14,7 @@ __getattr__, __dir__ = lazy_attributes(
         "fetch_preset": "weights",
         "hdf5": None,
         "load_weights": "weights",
+        "no_such_weights": "weights",
         "num_classes": "weights",
         "save_weights": "weights",
         "wheel": None,

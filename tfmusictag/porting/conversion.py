@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from tfmusictag.errors import ModelError
+from tfmusictag.porting.hdf5 import CLASSIFIER
 
 _log = logging.getLogger(__name__)
 
-# The layer that every application ends with; other classes than a file's need another one.
-CLASSIFIER = "logits"
 _PREFIX = "module."
 # Of each kind of problem; a file of another network would fill the screen.
 _SHOWN = 8

@@ -18,6 +18,9 @@ import zlib
 from tfmusictag.errors import ModelError
 from tfmusictag.porting import cache
 
+# The layer that every application ends with; other classes than a file's need another one.
+CLASSIFIER = "logits"
+
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 # How other files begin, to name what came.
 _OTHERS = (
@@ -275,7 +278,9 @@ def _compare(path, found, expected):
     ]
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ModelError("mismatched_weights", f"{path} does not fit the model: {'; '.join(problems[:3])}{more}.")
+        classes = {found[name][-1] for name in other if expected[name].layer == CLASSIFIER}
+        hint = f" A model of the file's classes is built with classes={classes.pop()}." if len(classes) == 1 else ""
+        raise ModelError("mismatched_weights", f"{path} does not fit the model: {'; '.join(problems[:3])}{more}.{hint}")
 
 
 def _front_ends(paths):

@@ -94,8 +94,9 @@ def _look_through(path):
             elif start.startswith(_PICKLE):
                 _look_through_legacy(path, file)
             else:
+                what = "not" if start else "empty and not"
                 raise ModelError(
-                    "unsupported_weights", f"{path} is {'not' if start else 'empty and not'} a file that PyTorch wrote."
+                    "unsupported_weights", f"{path} is {what} a file that PyTorch wrote. {_state_dict_wanted()}"
                 )
             return os.fstat(file.fileno()).st_size
     except OSError as error:
@@ -275,12 +276,18 @@ def _choose(torch, path, content, parts, part):
             )
         return content
     mark = next(iter(parts), None) if part is None else part
-    states = {mark: content.get(key) for mark, key in parts.items()} if isinstance(content, dict) else {}
-    states = {mark: state for mark, state in states.items() if _is_state(torch, state)}
+    inside = content if isinstance(content, dict) else {}
+    inside = {key: state for key, state in inside.items() if _is_state(torch, state)}
+    states = {mark: inside[key] for mark, key in parts.items() if key in inside}
     if mark in states:
         return states[mark]
     has = f"its keys are {sorted(map(str, content))[:10]}" if isinstance(content, dict) else type(content).__name__
-    hint = f"There is {' and '.join(f'{path}#{mark}' for mark in states)}." if states else _state_dict_wanted()
+    if states:
+        hint = f"There is {' and '.join(f'{path}#{mark}' for mark in states)}."
+    elif inside:
+        hint = f"There is one under {next(iter(inside))!r:.60}: saved alone, it is taken."
+    else:
+        hint = _state_dict_wanted()
     lacks = f" nor one called {parts[mark]!r}" if parts else ""
     raise ModelError("unsupported_weights", f"{path} holds no state dict{lacks}: {has}. {hint}")
 

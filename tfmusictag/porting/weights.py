@@ -150,14 +150,21 @@ def _read_foreign(path, part, application, presets, names):
 
 def _what_else(path, presets):
     if not os.path.exists(path):
-        if os.sep in path or "." in path:
-            raise ModelError(
-                "missing_file", f"`weights` must be one of {list(presets)} or a path; {path} does not exist."
-            )
-        raise errors.unknown_choice("weights", path, [None, *presets])
+        raise no_such_weights(path, presets)
     if os.path.isdir(path):
         return f"is a folder without {_WEIGHTS} or a checkpoint"
     return _REFUSED.get(os.path.splitext(path)[1].lower(), "is no weights file")
+
+
+def no_such_weights(weights, presets):
+    """Returns the error for what is neither a preset nor there: a ModelError of what looks like a path."""
+    rule = "`weights` must be None or a path, there being no preset"
+    if presets:
+        rule = f"`weights` must be None, one of {list(presets)} or a path"
+    if os.sep in weights or "." in weights:
+        return ModelError("missing_file", f"{rule}; {weights} does not exist.")
+    _, _, received = str(errors.unknown_choice("weights", weights, presets)).partition("; ")
+    return ValueError(f"{rule}; {received}")
 
 
 def _instead(application, names):
@@ -310,7 +317,9 @@ def _load_file(model, path):
     try:
         _read(model, path)
     except (ValueError, OSError, KeyError, TypeError) as error:
-        raise ModelError("mismatched_weights", f"{path} does not fit the model {model.name!r}: {error}") from error
+        # Keras puts lists of layers around what a layer of ours said.
+        said = next((line for line in str(error).splitlines() if "front-end" in line), str(error))
+        raise ModelError("mismatched_weights", f"{path} does not fit the model {model.name!r}: {said}") from error
 
 
 def _read(model, path):

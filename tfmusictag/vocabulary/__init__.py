@@ -19,3 +19,29 @@ def labels(name):
     if name not in names():
         raise errors.unknown_choice("name", name, names())
     return tuple((_FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines())
+
+
+def resolve(tags, classes=None):
+    """Returns tags in output order as a tuple.
+
+    Args:
+        tags: one of `names()`, or a sequence of tags.
+        classes: how many there must be; None takes any number.
+
+    Raises:
+        ValueError: an unknown name, another number, tags of several lines or none, or one of them twice.
+    """
+    if isinstance(tags, str):
+        if tags not in names():
+            raise errors.unknown_choice("labels", tags, names())
+        tags = labels(tags)
+    tags = tuple(tags)
+    if classes is not None and len(tags) != classes:
+        raise ValueError(f"`labels` must have a tag for each of the {classes} outputs; received {len(tags)}.")
+    for tag in tags:
+        if not isinstance(tag, str) or tag.splitlines() != [tag] or not tag.strip():
+            raise ValueError(f"`labels` must be tags of one line each; received {tag!r}.")
+    if len(set(tags)) != len(tags):
+        twice = sorted({tag for tag in tags if tags.count(tag) > 1})
+        raise ValueError(f"`labels` must differ from each other; received more than once: {twice}.")
+    return tags
