@@ -155,6 +155,23 @@ def test_the_front_end_stays_in_floating_point(variant):
     assert all(reader.INT8 not in found.kinds(operator) for operator in found.operators[: last + 1])
 
 
+def test_filters_that_no_clip_wakes(tmp_path):
+    """A range of nothing would have steps of nothing, with which LiteRT refuses the file."""
+    waveform = keras.Input((SAMPLES,), name="waveform")
+    x = layers.LogMel.from_preset("musicnn", padding="valid", n_mels=32)(waveform)
+    wakeful = keras.layers.Conv2D(8, (20, 1), activation="relu")(x)
+    asleep = keras.layers.Conv2D(1, (20, 1), activation="relu", bias_initializer=keras.initializers.Constant(-99))(x)
+    # Pooled one by one: what is concatenated shares a range.
+    x = keras.layers.Concatenate()([keras.layers.MaxPooling2D((12, 4))(y) for y in (wakeful, asleep)])
+    x = keras.layers.Flatten(name="embedding")(x)
+    narrow = keras.Model(waveform, keras.layers.Dense(3, activation="sigmoid", name="tags")(x), name="narrow")
+    path = tmp_path / "asleep.tflite"
+    exporting.export_tflite(narrow, path, quantization="int8", representative=music(), labels=LABELS[:3])
+    found = reader.Model(path.read_bytes())
+    taken = [found.tensors[op.inputs[0]].kind for op in found.operators if op.code == reader.CONV_2D]
+    assert taken == [reader.INT8, reader.INT8]
+
+
 def test_weights_are_stored_as_the_variant_says():
     sizes = {variant: exported(variant).stat().st_size for variant in VARIANTS}
     assert sizes["float16"] < 0.85 * sizes["float32"]  # a third of it is the front-end, which stays

@@ -131,15 +131,38 @@ def keep_ranges(model, layers):
     graph = model.subgraphs[0]
     first = set(frontend(model, layers))
     steps = {id(operator) for operator in recurrences(model, layers)}
-    kept = {
-        i
+    products = [
+        operator
         for k, operator in enumerate(graph.operators)
         if _name(model, operator) in _INTEGER and k not in first and id(operator) not in steps
-        for i in (*operator.inputs, *operator.outputs)
-    }
+    ]
+    kept = {i for operator in products for i in (*operator.inputs, *operator.outputs)}
     for i, tensor in enumerate(graph.tensors):
         if i not in kept:
             tensor.quantization = None
+    for operator in products:
+        _widen_range(model, operator)
+
+
+def _widen_range(model, operator):
+    """Lets the 8-bit steps of an operation's output be no finer than those of its products.
+
+    Nothing finer can come out of them, and where a filter was never heard in any clip, its steps would be as fine as
+    makes LiteRT refuse the file.
+    """
+    graph = model.subgraphs[0]
+    source = operator.inputs[2 if _name(model, operator) == "TRANSPOSE_CONV" else 0]
+    source, kernel, given = (graph.tensors[i] for i in (source, operator.inputs[1], operator.outputs[0]))
+    if not _is_constant(model, kernel) or any(not _has_range(tensor) for tensor in (source, given)):
+        return
+    largest = np.max(np.abs(np.frombuffer(bytes(model.buffers[kernel.buffer].data), "float32")))
+    least = largest / 127 * (source.quantization.max[0] - source.quantization.min[0])
+    found = given.quantization
+    found.max = np.maximum(found.max, found.min + np.float32(least))
+
+
+def _has_range(tensor):
+    return tensor.quantization is not None and tensor.quantization.min is not None and len(tensor.quantization.min) > 0
 
 
 def narrow_recurrences(model, other, layers):
