@@ -651,6 +651,10 @@ def test_list_names_the_models_and_their_weights(run):
     assert {row["name"]: row["weights"] for row in json_lines(out)} == {
         name: list(tmt.card(name).presets) for name in tmt.list_models()
     }
+    ports = {row["name"]: row["ports"] for row in json_lines(out)}
+    assert (ports["fcn"], ports["fcn4"]) == ("Won's PyTorch files", None)
+    assert "(weights: Won's PyTorch files)" in run("list", "fcn", "--format", "text")[1]
+    assert "(weights: none)" in run("list", "fcn4", "--format", "text")[1]
     assert [line.split()[0] for line in run("list", "mus*", "--format", "text")[1].splitlines()] == tmt.list_models(
         "mus*"
     )
@@ -663,7 +667,7 @@ def test_card_tells_all_of_one_model(run):
     assert facts["sample_rate"] == 16_000
     assert facts["weights"]["mtat"]["labels"] == list(tmt.card("musicnn").labels("mtat"))
     text = run("card", "musicnn", "--format", "text")[1]
-    for value in (facts["source"], facts["weights"]["msd"]["licence"], "weights='msd'"):
+    for value in (facts["source"], facts["weights"]["msd"]["licence"], "weights='msd'", "mtat_all .9067 / .3831"):
         assert value in text
 
 

@@ -439,9 +439,10 @@ def _list(options):
         if _text_wanted(options):
             seconds = card.input_samples / card.sample_rate
             parameters = f"{facts['parameters'] / 1e6:7.3f} M" if facts else 9 * " "
+            weights = ", ".join(card.presets) or porting.project(card.name) or "none"
             print(
                 f"{card.name:21} {parameters}  {seconds:5.1f} s at {card.sample_rate} Hz  "
-                f"{card.title} (weights: {', '.join(card.presets) or 'by path'})"
+                f"{card.title} (weights: {weights})"
             )
             continue
         row = {
@@ -451,6 +452,7 @@ def _list(options):
             "sample_rate": card.sample_rate,
             "input_samples": card.input_samples,
             "weights": list(card.presets),
+            "ports": porting.project(card.name),
             "published": dict(card.published),
             **facts,
         }
@@ -468,6 +470,8 @@ def _card(options):
         "input_samples": card.input_samples,
         "embedding_dim": card.embedding_dim,
         "licence": card.licence,
+        "published": dict(card.published),
+        "ports": porting.project(card.name),
         "weights": {
             preset.name: {
                 "title": preset.title,
@@ -484,8 +488,10 @@ def _card(options):
         print(json.dumps(facts))
         return _DONE
     for key, value in facts.items():
+        if key == "published":
+            value = "; ".join(f"{protocol} {score}" for protocol, score in value.items())
         if key != "weights":
-            print(f"{key:14} {value}")
+            print(f"{key:14} {value or 'none'}")
     for name, preset in facts["weights"].items():
         print(f"\nweights={name!r}")
         for key, value in preset.items():

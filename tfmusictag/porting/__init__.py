@@ -16,6 +16,7 @@ __getattr__, __dir__ = lazy_attributes(
         "load_weights": "weights",
         "no_such_weights": "weights",
         "num_classes": "weights",
+        "project": "weights",
         "save_weights": "weights",
         "wheel": None,
     },

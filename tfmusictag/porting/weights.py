@@ -119,6 +119,12 @@ def num_classes(weights, *, application, presets, kind):
     return conversion.num_classes(_read_foreign(path, part, application, presets, names), names)
 
 
+def project(kind):
+    """Returns whose files `tfmusictag port` converts for one kind of network, as a text; None where nobody's."""
+    names = _map(kind)
+    return None if names is None else names.project
+
+
 def _map(kind):
     """Returns the map of one kind of network; None for a kind that no other project has files of."""
     if kind in musicnn.NAMES:
