@@ -79,19 +79,24 @@ def exported(name):
     return dict(zip(VARIANTS, paths, strict=True))
 
 
-def settle(model, waveforms):
-    """Gives every batch normalisation the statistics of these clips.
+def settle(model, waveforms, most=None):
+    """Gives the batch normalisations the statistics of these clips, the `most` first of them or all.
 
     Without, decibels of -100 go through an untrained network as they are and every score is 0 or 1.
     """
     changed = {keras.layers.BatchNormalization: "momentum", keras.layers.Dropout: "rate"}
     found = [(layer, name) for layer in model.layers for kind, name in changed.items() if isinstance(layer, kind)]
+    norms = [layer for layer, name in found if name == "momentum"]
+    kept = [layer.get_weights() for layer in norms]
     before = [getattr(layer, name) for layer, name in found]
     for layer, name in found:
         setattr(layer, name, 0.0)
     model(waveforms, training=True)
     for (layer, name), value in zip(found, before, strict=True):
         setattr(layer, name, value)
+    if most is not None:
+        for layer, weights in zip(norms[most:], kept[most:], strict=True):
+            layer.set_weights(weights)
 
 
 def width(name):
