@@ -77,8 +77,8 @@ def test_contract(row, check, tmp_path):
     "arguments, words",
     [
         ({"pooling": "mean"}, r"`pooling` must be one of \[None, 'avg', 'max'\]; received 'mean'"),
-        ({"classes": 0}, "`classes` must be an integer of at least 1; received 0"),
-        ({"classes": "50"}, "`classes` must be an integer of at least 1; received '50'"),
+        ({"classes": 0}, "`classes` must be a whole number of at least 1; received 0"),
+        ({"classes": "50"}, "`classes` must be a whole number of at least 1; received '50'"),
         ({"classifier_activation": "relu"}, "`classifier_activation` must be one of .* received 'relu'"),
         ({"weights": 3}, "`weights` must be None, a preset's name or a path; received 3"),
         ({"weights": "imagenet"}, "received 'imagenet'"),
