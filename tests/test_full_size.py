@@ -40,7 +40,9 @@ def test_every_variant_is_what_keras_computes(name, tmp_path):
         runner = Interpreter(str(path)).get_signature_runner("serve")
         scores = np.concatenate([runner(waveform=waveform[np.newaxis])["tags"] for waveform in waveforms])
         _, share, _ = parity.BOUNDS[variant or "float32"]
-        assert np.sqrt(np.mean(np.square(scores - expected))) < share * spread, variant
+        # Beside it the last bit of a score, of which some networks' scores vary by thousands only.
+        allowed = share * spread + np.finfo("float32").eps
+        assert np.sqrt(np.mean(np.square(scores - expected))) < allowed, variant
         if mobile_client.missing is None:
             heard = mobile_client.scores(path, waveforms[0], rate)
             np.testing.assert_allclose(heard, scores[0], atol=mobile_client.TOLERANCES[variant], err_msg=str(variant))
