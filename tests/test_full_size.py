@@ -1,5 +1,7 @@
 """Exports at the size that users have, of every model; narrow ones are in the contract. Run by `make test-full`."""
 
+import gc
+
 import contract
 import keras
 import mobile_client
@@ -17,6 +19,14 @@ pytestmark = [pytest.mark.full, pytest.mark.timeout(3600)]
 LABELS = [f"tag {index}" for index in range(50)]
 # Largest files of jtfs_packnet in MB, which is meant for phones.
 SIZES = {None: 25, "float16": 14, "dynamic": 8, "int8": 8}
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    """Lets go of a model before the next: thirty-five would fill 16 GB."""
+    yield
+    keras.backend.clear_session()
+    gc.collect()
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=contract.together(name)) for name in tmt.list_models()])
