@@ -20,7 +20,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import tfmusictag
 from tfmusictag import errors, exporting, layers
-from tfmusictag.exporting import _convert, _files, parity, tflite
+from tfmusictag.exporting import _convert, _files, _model, parity, tflite
 
 SAMPLES = 8192
 RATE = 16_000
@@ -153,6 +153,23 @@ def test_the_front_end_stays_in_floating_point(variant):
     found = reader.Model(exported(variant).read_bytes())
     last = max(k for k, operator in enumerate(found.operators) if operator.code == reader.LOG)
     assert all(reader.INT8 not in found.kinds(operator) for operator in found.operators[: last + 1])
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_a_matrix_that_the_converter_does_not_transpose(tmp_path, monkeypatch, use_bias):
+    """What stands in for it gives the same; that it stands in for one of full size, `make test-full` asserts."""
+    monkeypatch.setattr(_model, "_TRANSPOSED_BY_CONVERTER", 100)
+    waveform = keras.Input((SAMPLES,), name="waveform")
+    x = layers.LogMel.from_preset("musicnn", padding="valid", n_mels=32)(waveform)
+    x = keras.layers.Dense(4, activation="relu")(keras.layers.Reshape((31, 32))(x))  # a matrix of rank 3 stays
+    x = keras.layers.Dense(40, activation="relu", use_bias=use_bias)(keras.layers.Flatten(name="embedding")(x))
+    narrow = keras.Model(waveform, keras.layers.Dense(3, activation="sigmoid", name="tags")(x), name="narrow")
+    before = [dict(vars(layer)) for layer in narrow.layers]
+    path = exporting.export_tflite(narrow, tmp_path / "turned.tflite", labels=LABELS[:3])
+    assert [dict(vars(layer)) for layer in narrow.layers] == before
+    waveform = np.asarray(music()[:1], "float32")
+    scores = Interpreter(str(path)).get_signature_runner("serve")(waveform=waveform)["tags"]
+    np.testing.assert_allclose(scores, narrow.predict_on_batch(waveform), atol=LARGEST["float32"])
 
 
 def test_filters_that_no_clip_wakes(tmp_path):

@@ -2,6 +2,8 @@
 
 import re
 
+import contract
+import numpy as np
 import pytest
 
 import tfmusictag as tmt
@@ -10,6 +12,26 @@ from tfmusictag.applications import _catalogue, _table
 
 def test_the_page_is_what_cards_and_measurements_make_of_it():
     assert _table.README.read_text("utf-8") == _table.render(_table.measured()), "run benchmarks/models.py --render"
+
+
+def test_every_model_was_measured():
+    """On what a row says; `python benchmarks/models.py --models <name>` adds a model."""
+    assert sorted(_table.measured()) == tmt.list_models()
+
+
+@pytest.mark.parametrize("name", tmt.list_models())
+def test_a_row_has_every_column(name):
+    cells = _table.facts(tmt.card(name), _table.measured()[name])
+    assert [column for column, cell in cells.items() if not cell and column != "published"] == []
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=contract.together(name)) for name in ("crnn", "vgg", "fcn")])
+def test_measured_parameters_are_those_of_the_model(name):
+    """Where it is cheap to build; the contract asserts the counts of all."""
+    found = _table.measured()[name]
+    model = tmt.create(name)
+    for key, weights in (("parameters", model.trainable_weights), ("parameters_total", model.weights)):
+        assert found[key] == sum(int(np.prod(weight.shape)) for weight in weights), key
 
 
 def test_published_scores_name_a_protocol():

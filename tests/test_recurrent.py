@@ -403,7 +403,7 @@ def test_a_gpu_changes_nothing_in_an_exported_model(monkeypatch, tmp_path, unrol
     assert "CudnnRNNV3" in operations(traced.get_concrete_function(tf.TensorSpec((1, SAMPLES))))
     settings = {layer: (layer.use_cudnn, layer.unroll) for layer in recurrent_layers()}
     assert len(settings) == 4
-    _model.write_saved_model(network(), tmp_path / "saved", batch=1, samples=SAMPLES, output="tags", unroll=unroll)
+    _model.write_saved_model(network(), tmp_path / "saved", batch=1, samples=SAMPLES, output="tags", convertible=unroll)
     serve = tf.saved_model.load(str(tmp_path / "saved")).signatures["serve"]
     found = {node.op for function in serve.graph.as_graph_def().library.function for node in function.node_def}
     assert "CudnnRNNV3" not in found

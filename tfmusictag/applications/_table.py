@@ -47,11 +47,16 @@ def facts(card, found):
     if found is not None:
         cells |= {
             "parameters": f"{found['parameters']:,}",
-            "multiply-adds": f"{found['multiply_adds'] / 1e6:,.3g} M",
+            "multiply-adds": f"{_short(found['multiply_adds'] / 1e6)} M",
             "MB: float32 / float16 / dynamic / int8": " / ".join(f"{size:.3g}" for size in found["size_mb"].values()),
-            "latency": f"{found['latency_ms']:.3g} ms",
+            "latency": f"{_short(found['latency_ms'])} ms",
         }
     return {column: cells.get(column, "") for column in _COLUMNS}
+
+
+def _short(value):
+    """Returns a number with three digits that count, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def render(found):

@@ -3,7 +3,12 @@
 import contextlib
 import logging
 
+import numpy as np
+
 from tfmusictag.dsp import framing as _framing
+
+# Weights: 4096 x 4096 are, 12288 x 4096 are not (TensorFlow 2.20).
+_TRANSPOSED_BY_CONVERTER = 2**24
 
 
 def ends(model):
@@ -63,11 +68,12 @@ def labels(model):
     return None
 
 
-def write_saved_model(model, folder, *, batch, samples, output, unroll=False):
+def write_saved_model(model, folder, *, batch, samples, output, convertible=False):
     """Writes a SavedModel whose endpoint `serve` maps `waveform` (batch, samples) to a dictionary {output: values}.
 
-    `unroll` spells out the steps of recurrent layers: a loop is a function of its own in a TFLite file, and clients
-    such as MediaPipe take files of one function.
+    `convertible` makes it one for the TFLite converter. It spells out the steps of recurrent layers: a loop is a
+    function of its own in a TFLite file, and clients such as MediaPipe take files of one function. And it lays out
+    large matrices as TFLite takes them.
     """
     import keras
     import tensorflow as tf
@@ -83,7 +89,7 @@ def write_saved_model(model, folder, *, batch, samples, output, unroll=False):
     logger.setLevel(logging.WARNING)
     signature = [tf.TensorSpec((batch, samples), tf.float32, name="waveform")]
     try:
-        with _portable_recurrences(model, unroll):
+        with _portable_recurrences(model, convertible), _turned_matrices(model, convertible):
             archive.add_endpoint("serve", serve, input_signature=signature)
             archive.write_out(str(folder), verbose=False)
     finally:
@@ -109,3 +115,36 @@ def _portable_recurrences(model, unroll):
     finally:
         for layer, own in zip(found, before, strict=True):
             vars(layer).update(own)
+
+
+@contextlib.contextmanager
+def _turned_matrices(model, wanted):
+    """Lets large dense layers trace a product with their transposed matrix as a constant, which TFLite's is.
+
+    The converter transposes smaller ones by itself. A larger one it leaves as it is: floats in every variant, turned
+    round again at each run.
+    """
+    import keras
+    import tensorflow as tf
+
+    def turned(layer):
+        matrix = np.ascontiguousarray(keras.ops.convert_to_numpy(layer.kernel).T)
+
+        def call(inputs, training=None):
+            if len(inputs.shape) != 2:
+                return type(layer).call(layer, inputs)
+            found = tf.matmul(inputs, tf.constant(matrix, inputs.dtype), transpose_b=True)
+            found = found if layer.bias is None else found + tf.cast(layer.bias, inputs.dtype)
+            return found if layer.activation is None else layer.activation(found)
+
+        return call
+
+    dense = [layer for layer in model._flatten_layers() if wanted and type(layer) is keras.layers.Dense]
+    found = [layer for layer in dense if np.prod(layer.kernel.shape) > _TRANSPOSED_BY_CONVERTER]
+    try:
+        for layer in found:
+            vars(layer)["call"] = turned(layer)
+        yield
+    finally:
+        for layer in found:
+            vars(layer).pop("call", None)

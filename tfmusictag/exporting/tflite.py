@@ -249,7 +249,7 @@ def _prepare(folder, answering, files, clips, waveforms):
             batch=1,
             samples=files[0].num_samples,
             output=files[0].output,
-            unroll=True,
+            convertible=True,
         )
     except tf.errors.OpError as error:
         raise OSError(str(error)) from error
