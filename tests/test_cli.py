@@ -243,7 +243,7 @@ def test_options_reach_the_tagger(run, stub, songs):
 
 
 def test_a_file_of_tags(run, stub, songs, tmp_path):
-    (tmp_path / "tags.txt").write_text("calm\n\nöko \r\nwild", encoding="utf-8")
+    (tmp_path / "tags.txt").write_text("calm\n\nöko \r\nwild", encoding="utf-8-sig")
     assert run("tag", songs("a.wav"), "--labels", tmp_path / "tags.txt")[0] == 0
     assert stub.options["labels"] == ("calm", "öko", "wild")
     (tmp_path / "tags.txt").write_bytes(b"\xff\xfe")

@@ -158,7 +158,7 @@ def _labels(text):
     if text in vocabulary.names():
         return text
     try:
-        with open(text, encoding="utf-8") as file:
+        with open(text, encoding="utf-8-sig") as file:  # editors of Windows put a mark first
             return tuple(line.strip() for line in file if line.strip())
     except UnicodeDecodeError as error:
         raise argparse.ArgumentTypeError(f"must be a text file in UTF-8 with a tag a line; {text} is none") from error
