@@ -22,9 +22,9 @@ from tfmusictag.exporting import parity
 
 CLASSES = 5
 VARIANTS = (None, "float16", "dynamic", "int8")
-# Eight bits in each of 21 convolutions with random kernels in a row: an error of 3 % behind the first block is one of
-# 50 % behind the last, more than the answers vary.
-LOST = {("short_chunk_cnn_res", "int8")}
+# So many normalisations settle on the clips where all of them would lose what clips differ by: with random kernels in
+# 21 convolutions, an error of 3 % behind the first block, which eight bits make, is one of 50 % behind the last.
+SETTLED = {"short_chunk_cnn_res": 1}
 
 
 def tiny(name, /, **arguments):
@@ -33,7 +33,7 @@ def tiny(name, /, **arguments):
     keras.utils.set_random_seed(1)
     model = card.build(**{"classes": CLASSES, **card.tiny, **arguments})
     if "weights" not in arguments and arguments.get("include_frontend", True):
-        settle(model, clips(name)[:, : model.input_shape[1]])
+        settle(model, clips(name)[:, : model.input_shape[1]], SETTLED.get(name))
     return model
 
 
@@ -298,8 +298,7 @@ def check_tflite(name, row):
         spread = np.sqrt(np.mean(np.var(answers(name), axis=0)))
         rms = np.sqrt(np.mean(np.square(scores - answers(name))))
         excused = 5 * np.sqrt(np.mean(np.square(list(rounding(name).values()))))
-        heard = rms <= share * spread + min(step, 0.1 * spread) + excused
-        assert heard is not ((name, variant) in LOST), f"{variant}: {rms:.2g} of {spread:.2g}"
+        assert rms <= share * spread + min(step, 0.1 * spread) + excused, f"{variant}: {rms:.2g} of {spread:.2g}"
         for clip, (received, expected) in enumerate(zip(scores, answers(name), strict=True)):
             atol = tolerance + 5 * rounding(name)[clip]
             np.testing.assert_allclose(received, expected, rtol=0, atol=atol, err_msg=f"{variant}, clip {clip}")
