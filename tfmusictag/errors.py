@@ -21,13 +21,18 @@ class ModelError(TfmusictagError):
 
 def unknown_choice(argument, received, allowed):
     """Returns a ValueError that names the argument, the allowed values, what came and the nearest of them."""
+    allowed = list(allowed)
+    return ValueError(f"`{argument}` must be one of {allowed}; {came(received, allowed)}")
+
+
+def came(received, allowed):
+    """Returns the end of a message: what came, and the nearest of the allowed values."""
     import difflib
 
-    allowed = list(allowed)
     by_lower = {str(value).lower(): value for value in allowed}
     near = difflib.get_close_matches(str(received).lower(), by_lower, n=1, cutoff=0.5)
     hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
-    return ValueError(f"`{argument}` must be one of {allowed}; received {received!r}.{hint}")
+    return f"received {received!r}.{hint}"
 
 
 def missing_extra(package, extra):

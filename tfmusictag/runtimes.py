@@ -93,7 +93,6 @@ class _Preset:
         self._card = card
         self._litert = runtime == "litert"
         self._named = card.labels_of(weights, labels)
-        self._given = None if weights in card.presets else self._named
         self.name = card.name
         self.weights = weights
         self.framing = card.framing
@@ -112,7 +111,7 @@ class _Preset:
 
     @functools.cached_property
     def _model(self):
-        return self._card.trained(self.weights, self._given)
+        return self._card.trained(self.weights, self._named)
 
     def _tags(self):
         _ = self.labels  # their lack is told before anything is prepared
@@ -125,7 +124,7 @@ class _Preset:
 
     def _network(self, output):
         if self._litert:
-            return LiteRT(prepared_file(self._card, self.weights, output, self._given))
+            return LiteRT(prepared_file(self._card, self.weights, output, self._named))
         return Keras(self._model, [output or "tags"])
 
 
@@ -235,7 +234,7 @@ def prepared_file(card, weights, output=None, labels=None):
         card: of the model.
         weights: a preset's name, or a path that the application takes as weights.
         output: name of the layer that the file gives; None for the tags.
-        labels: the tags of weights from a path; None for a preset, or where the tags are not wanted.
+        labels: the tags; None for those that a preset has, or where the tags are not wanted.
 
     Raises:
         ModelError: the weights cannot be had or the export failed.

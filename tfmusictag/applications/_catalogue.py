@@ -168,8 +168,8 @@ def _checked(function):
     @functools.wraps(function)
     def build(*args, **kwargs):
         for unknown in kwargs.keys() - signature.parameters:
-            choice = errors.unknown_choice("an argument", unknown, signature.parameters)
-            raise TypeError(f"{signature.parameters['name'].default}: {choice}".replace("`", ""))
+            name, known = signature.parameters["name"].default, list(signature.parameters)
+            raise TypeError(f"{name}: an argument must be one of {known}; {errors.came(unknown, known)}")
         bound = signature.bind(*args, **kwargs)
         for name, received in bound.arguments.items():
             if name in flags:

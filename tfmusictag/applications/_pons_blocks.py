@@ -13,19 +13,10 @@ keras = lazy_module("keras")
 RESIDUAL_BACK_END_STEPS = 8
 
 
-def he_conv(x, filters, kernel, *, name, padding, strides=1):
+def he_conv(x, filters, kernel, **arguments):
     """A convolution with ReLU, whose weights begin as He's; without normalisation."""
-    layer = _blocks.conv(
-        filters,
-        kernel,
-        name=name,
-        dimensions=len(x.shape) - 2,
-        padding=padding,
-        strides=strides,
-        activation="relu",
-        kernel_initializer="he_normal",
-    )
-    return layer(x)
+    arguments |= {"dimensions": len(x.shape) - 2, "activation": "relu", "kernel_initializer": "he_normal"}
+    return _blocks.conv(filters, kernel, **arguments)(x)
 
 
 def timbral_maps(spectrogram, filters, conv):

@@ -169,8 +169,7 @@ def no_such_weights(weights, presets):
         rule = f"`weights` must be None, one of {list(presets)} or a path"
     if os.sep in weights or "." in weights:
         return ModelError("missing_file", f"{rule}; {weights} does not exist.")
-    _, _, received = str(errors.unknown_choice("weights", weights, presets)).partition("; ")
-    return ValueError(f"{rule}; {received}")
+    return ValueError(f"{rule}; {errors.came(weights, presets)}")
 
 
 def _instead(application, names):
