@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import tfmusictag as tmt
 from tfmusictag import cli, errors
-from tfmusictag.records import features, manifest, schema
+from tfmusictag.records import manifest, schema
 
 NAME = "jtfs_packnet"
 TINY = tmt.card(NAME).tiny
@@ -59,12 +59,12 @@ def by_name(dataset):
     """Maps the names of files to their examples in order of time."""
     found = {}
     for example in dataset.as_numpy_iterator():
-        found.setdefault(os.path.basename(os.fsdecode(example["path"])), []).append(example)
+        found.setdefault(os.path.basename(os.fsdecode(example["track_id"])), []).append(example)
     return {name: sorted(examples, key=lambda example: example["start_s"]) for name, examples in found.items()}
 
 
 def codes(folder):
-    return [(os.path.basename(fault.path), fault.code) for fault in tmt.records.verify_features(folder)]
+    return [(os.path.basename(fault.path), fault.code) for fault in tmt.records.verify(folder)]
 
 
 def names(folder):
@@ -89,7 +89,8 @@ def test_what_is_read_is_what_the_front_end_gives(songs, written):
         for start, example in zip(starts, examples[name], strict=True):
             expected = np.asarray(frontend(signal[None, start : start + WIDTH]))[0]
             np.testing.assert_allclose(example["features"], expected, rtol=1e-6, atol=1e-6)
-            assert example["path"] == os.fsencode(songs / name)
+            assert example["track_id"] == os.fsencode(songs / name)
+            assert example["tags"].shape == (0,)
     assert examples.keys() == WINDOWS.keys()
 
 
@@ -115,8 +116,8 @@ def test_the_manifest_tells_what_was_done(songs, written):
     assert told["frontend"]["layer"] == "RateScale"
     assert told["frontend"]["settings"]["Q"] == [4, 2]
     assert [shard["name"] for shard in told["shards"]] == [f"features-0000{i}-of-00003.tfrecord" for i in range(3)]
-    # a.wav, b.wav, c.wav; d.wav, late.wav, letter.mp3
-    assert [shard["examples"] for shard in told["shards"]] == [3, 3, 1]
+    assert sum(shard["examples"] for shard in told["shards"]) == told["examples"] == 7
+    assert told["rows"] == 6
     for shard in told["shards"]:
         assert hashlib.sha256((written / shard["name"]).read_bytes()).hexdigest() == shard["sha256"]
     assert [(os.path.basename(row["path"]), row["code"]) for row in told["skipped"]] == [
@@ -124,7 +125,7 @@ def test_the_manifest_tells_what_was_done(songs, written):
         ("letter.mp3", "not_audio"),
     ]
     assert names(written) == sorted(["manifest.json", *(shard["name"] for shard in told["shards"])])
-    assert tmt.records.verify_features(written) == []
+    assert tmt.records.verify(written) == []
 
 
 def test_the_same_files_give_the_same_bytes(songs, written, tmp_path):
@@ -138,8 +139,9 @@ def test_the_same_files_give_the_same_bytes(songs, written, tmp_path):
         path.name: path.read_bytes() for path in written.iterdir()
     }
     assert found == json.loads((again / "manifest.json").read_text())
-    assert [path for path, _ in told] == [os.fspath(path) for path in reversed(paths)]
-    assert [getattr(error, "code", None) for _, error in told] == [None] * 4 + ["not_finite", "not_audio"]
+    codes = {os.path.basename(path): getattr(error, "code", None) for path, error in told}
+    assert codes == {**dict.fromkeys(LENGTHS), "late.wav": "not_finite", "letter.mp3": "not_audio"}
+    assert len(told) == 6
 
 
 def test_damage_that_did_not_prevent_an_answer_is_noted(songs, tmp_path):
@@ -159,48 +161,17 @@ def test_a_folder_without_a_readable_file(songs, tmp_path):
     assert list(tmt.records.read_features(tmp_path / "no")) == []
 
 
-def test_no_more_is_fetched_ahead_than_was_asked():
-    fetched, closed = [], []
-
-    def numbers():
-        try:
-            for number in range(100):
-                fetched.append(number)
-                yield number
-        finally:
-            closed.append(True)
-
-    ahead = features._ahead(numbers(), 4)
-    assert [next(ahead) for _ in range(10)] == list(range(10))
-    ahead.close()
-    assert len(fetched) <= 14
-    assert closed == [True]
-    assert list(features._ahead(iter_of(3), 4)) == [0, 1, 2]
-
-
-def iter_of(count):
-    yield from range(count)
-
-
-def test_an_error_while_decoding_reaches_the_caller():
-    def broken():
-        yield 1
-        raise RuntimeError("lost")
-
-    ahead = features._ahead(broken(), 2)
-    assert next(ahead) == 1
-    with pytest.raises(RuntimeError, match="lost"):
-        next(ahead)
-
-
 def test_an_example_has_the_keys_of_the_schema():
-    example = {"path": b"a\xff", "start_s": 0.5, "features": schema.to_bytes(np.arange(6.0)), "shape": [2, 3]}
-    found = schema.parse(schema.serialize(example))
-    assert found["path"].numpy() == b"a\xff"
+    fields = schema.FEATURES
+    example = {"track_id": b"a\xff", "start_s": 0.5, "features": schema.to_bytes(np.arange(6.0)), "shape": [2, 3]}
+    found = schema.parse(schema.serialize({**example, "tags": [4, 1]}, fields), fields)
+    assert found["track_id"].numpy() == b"a\xff"
     assert found["start_s"].numpy() == 0.5
     np.testing.assert_array_equal(schema.from_bytes(found["features"], found["shape"]), np.arange(6.0).reshape(2, 3))
-    with pytest.raises(ValueError, match=r"must have the keys \['path', 'start_s', 'features', 'shape'\]; received"):
-        schema.serialize({"path": b"a"})
+    np.testing.assert_array_equal(schema.multi_hot(found["tags"], 5), [0, 1, 0, 0, 1])
+    np.testing.assert_array_equal(schema.multi_hot(found["tags"][:0], 3), [0, 0, 0])
+    with pytest.raises(ValueError, match=r"must have the keys \['track_id', 'start_s', .*\]; received"):
+        schema.serialize(example, fields)
 
 
 # --- what is read -------------------------------------------------------------------------------------------------
@@ -222,7 +193,7 @@ def test_a_model_learns_from_stored_features(written):
 def test_shuffled_files_hold_the_same_examples(written):
     def order(**options):
         dataset = tmt.records.read_features(written, **options)
-        return [(example["path"], float(example["start_s"])) for example in dataset.as_numpy_iterator()]
+        return [(example["track_id"], float(example["start_s"])) for example in dataset.as_numpy_iterator()]
 
     plain = order()
     orders = [order(shuffle_files=True, seed=seed) for seed in range(6)]
@@ -297,10 +268,13 @@ def test_a_wrong_count(copy):
     [
         (lambda told: "{", "cannot be read"),
         (lambda told: "[" * 100_000, "cannot be read"),
-        (lambda told: "[]", "its schema is None and not 1"),
-        (lambda told: {**told, "schema_version": 2}, "its schema is 2 and not 1"),
-        (lambda told: {"schema_version": 1}, "does not say what"),
-        (lambda told: {**told, "shards": [{**told["shards"][0], "name": "../features"}]}, "does not say what"),
+        (lambda told: "[]", "its schema is None and not 2"),
+        (lambda told: {**told, "schema_version": 1}, "its schema is 1 and not 2"),
+        (lambda told: {"schema_version": 2}, "does not say what"),
+        (
+            lambda told: {**told, "shards": [{**told["shards"][0], "name": "../features-00000-of-00001.tfrecord"}]},
+            "does not say what",
+        ),
         (lambda told: {**told, "examples": told["examples"] + 1}, "does not say what"),
         (lambda told: {**told, "feature_shape": "wide"}, "does not say what"),
     ],
@@ -328,15 +302,17 @@ tmt.records.write_features(sys.argv[2:], sys.argv[1], shards=2, report=report, *
     inputs = [songs / "b.wav", songs / "d.wav"]
     killed = subprocess.run([sys.executable, "-c", code, folder, *inputs], capture_output=True, check=False)
     assert killed.returncode == 9, killed.stderr
-    assert (folder / manifest.shard_name(0, 2)).stat().st_size > 0
     assert codes(folder) == [("manifest.json", "no_manifest")]
     with pytest.raises(ValueError, match="manifest.json: it is missing; no run that wrote here came to its end"):
         tmt.records.read_features(folder)
-    with pytest.raises(FileExistsError, match="holds what an interrupted run left; overwriting"):
+    other = "holds what an interrupted run left of other settings: spread=2 and not 1"
+    with pytest.raises(FileExistsError, match=other):
         tmt.records.write_features(inputs, folder, shards=1, **TINY)
-    tmt.records.write_features(inputs, folder, shards=1, overwrite=True, **TINY)
-    assert names(folder) == ["features-00000-of-00001.tfrecord", "manifest.json"]
+    tmt.records.write_features(inputs, folder, shards=2, **TINY)
+    assert names(folder) == [*(manifest.shard_name("features", index, 2) for index in range(2)), "manifest.json"]
     assert len(tmt.records.read_features(folder)) == 5
+    tmt.records.write_features(inputs, folder, shards=1, overwrite=True, **TINY)
+    assert names(folder) == [manifest.shard_name("features", 0, 1), "manifest.json"]
 
 
 def test_an_error_in_the_middle_leaves_no_manifest(songs, copy):
@@ -345,27 +321,27 @@ def test_an_error_in_the_middle_leaves_no_manifest(songs, copy):
 
     with pytest.raises(RuntimeError, match="the caller's own"):
         tmt.records.write_features([songs / "a.wav"], copy, shards=1, overwrite=True, report=report, **TINY)
-    assert names(copy) == ["features-00000-of-00001.tfrecord"]
+    assert names(copy) == ["plan.json"]
     assert codes(copy) == [("manifest.json", "no_manifest")]
 
 
 def test_features_are_replaced_only_when_asked_and_not_before_all_is_right(songs, copy):
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
-    with pytest.raises(FileExistsError, match="holds features; overwriting replaces it"):
+    with pytest.raises(FileExistsError, match="holds records of other settings: .*Overwriting replaces it"):
         tmt.records.write_features([songs / "a.wav"], copy, **TINY)
     with pytest.raises(ValueError, match="`spin` must be one of"):
         tmt.records.write_features([songs / "a.wav"], copy, overwrite=True, **TINY, spin="left")
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
     (copy / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="must be empty, new, or hold features alone; there is 'notes.txt' in it"):
+    with pytest.raises(ValueError, match="must be empty, new, or hold records alone; there is 'notes.txt' in it"):
         tmt.records.write_features([songs / "a.wav"], copy, overwrite=True, **TINY)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"paths": "a.wav"}, "`paths` must be a list of paths; received 'a.wav'"),
-        ({"paths": []}, "`paths` must name at least one file; received none"),
+        ({"tracks": "a.wav"}, "`tracks` must be a list of paths or a table; received 'a.wav'"),
+        ({"tracks": []}, "`tracks` must name at least one file; received none"),
         ({"shards": 0}, "`shards` must be an integer of at least 1; received 0"),
         ({"model": "jtfs_packnets"}, "Did you mean 'jtfs_packnet'"),
         ({"include_frontend": False, "input_shape": (57, 26, 9)}, "`model` must have a front-end; received"),
@@ -375,13 +351,13 @@ def test_features_are_replaced_only_when_asked_and_not_before_all_is_right(songs
 )
 def test_what_is_refused(arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        tmt.records.write_features(**{"paths": ["a.wav"], "folder": tmp_path / "new", **TINY, **arguments})
+        tmt.records.write_features(**{"tracks": ["a.wav"], "folder": tmp_path / "new", **TINY, **arguments})
     assert not (tmp_path / "new").exists()
 
 
 def test_only_a_folder_is_verified(tmp_path):
-    with pytest.raises(ValueError, match="`folder` must be a folder of features; received"):
-        tmt.records.verify_features(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="`folder` must be a folder of records; received"):
+        tmt.records.verify(tmp_path / "nowhere")
 
 
 # --- the command line ---------------------------------------------------------------------------------------------
@@ -411,26 +387,26 @@ def test_from_the_command_line(run, songs, tmp_path):
     arguments = ("features", songs, more.parent, "--recursive", "--model", "musicnn", "--shards", "2")
     status, lines, err = run(*arguments, "--output", folder)
     assert status == 1, err
-    assert [(os.path.basename(line["path"]), line["status"], line["code"]) for line in lines] == [
-        ("late.wav", "error", "not_finite"),
-        ("letter.mp3", "error", "not_audio"),
-    ]
+    failures = [(os.path.basename(line["path"]), line["status"], line["code"]) for line in lines]
+    assert failures == [("late.wav", "error", "not_finite"), ("letter.mp3", "error", "not_audio")]
     assert set(lines[0]) == {"path", "status", "code", "message"}
-    assert os.fsencode(more / "a.wav") in {row["path"] for row in tmt.records.read_features(folder).as_numpy_iterator()}
+    stored = {row["track_id"] for row in tmt.records.read_features(folder).as_numpy_iterator()}
+    assert os.fsencode(more / "a.wav") in stored
 
     assert run("verify", folder)[:2] == (0, [])
-    status, _, err = run(*arguments, "--output", folder)
+    assert run(*arguments, "--output", folder)[:2] == (1, lines), "what is there already is left, and told again"
+    status, _, err = run("features", songs / "a.wav", "--model", "musicnn", "--output", folder)
     assert status == 2
-    assert err.endswith("holds features; overwriting replaces it and must be asked for. --overwrite does so.\n")
+    assert err.endswith("Overwriting replaces it and must be asked for. --overwrite does so.\n")
     assert run("features", songs / "a.wav", "--model", "musicnn", "--output", folder, "--overwrite", "--quiet") == (
         *(0, []),
         "",
     )
-    (folder / "features-00000-of-00016.tfrecord").unlink()
+    (folder / "features-00000-of-00001.tfrecord").unlink()
     status, [line], _ = run("verify", folder)
     assert status == 1
     assert line["code"] == "missing"
-    assert line["path"] == os.fspath(folder / "features-00000-of-00016.tfrecord")
+    assert line["path"] == os.fspath(folder / "features-00000-of-00001.tfrecord")
 
 
 def test_wrong_calls(run, tmp_path, monkeypatch):

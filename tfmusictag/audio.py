@@ -17,6 +17,16 @@ import soxr
 from tfmusictag._quiet import native_messages_silenced
 from tfmusictag.errors import AudioError
 
+# What is looked for in folders. Formats that libsndfile cannot decode are in it, so that they are reported by name
+# and not passed over in silence.
+ENDINGS = tuple(
+    f".{name}"
+    for name in (
+        *("aac", "aif", "aifc", "aiff", "ape", "au", "bwf", "caf", "dff", "dsf", "flac", "m4a", "m4b", "mp1", "mp2"),
+        *("mp3", "mpc", "oga", "ogg", "opus", "ra", "raw", "rf64", "snd", "tta", "voc", "w64", "wav", "wma", "wv"),
+    )
+)
+
 MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz; beyond them a header is damaged, or the file holds no music
 
 # Samples of a block that is handed on; and of one call to libsndfile, which drops all it has decoded in a call that
@@ -50,6 +60,11 @@ def load(source, sample_rate, *, strict=False):
         return np.concatenate(list(stream))
 
 
+def to_int16(waveform):
+    """Returns samples as they are stored: int16, 32,768 for 1.0, rounded; what lies beyond full scale is cut."""
+    return np.clip(np.rint(waveform * np.float32(32_768.0)), -32_768, 32_767).astype(np.int16)
+
+
 def open_stream(source, sample_rate, *, strict=False):
     """Opens audio for decoding in blocks, so that memory does not grow with length.
 
@@ -68,9 +83,9 @@ def open_stream(source, sample_rate, *, strict=False):
 class AudioStream:
     """Blocks of mono float32 samples; made by `open_stream`.
 
-    `native_rate` is in Hz; `channels` is the file's own count; `declared_s` is the length that the header gives, None
-    where it gives none or cannot be trusted; `decoded_s` is the length decoded so far; `warnings` (list of str) is
-    complete at the end.
+    `container` is libsndfile's name of the format, such as "MP3"; `native_rate` is in Hz; `channels` is the file's own
+    count; `declared_s` is the length that the header gives, None where it gives none or cannot be trusted; `decoded_s`
+    is the length decoded so far; `warnings` (list of str) is complete at the end.
     """
 
     def __init__(self, source, sample_rate, *, strict=False):
@@ -146,7 +161,7 @@ class AudioStream:
             self.warnings.append(f"the size of the ID3 tag is wrong; the audio was found at byte {start}")
         self.native_rate = self._file.samplerate
         self.channels = self._file.channels
-        self._format = self._file.format
+        self.container = self._file.format
         if not MIN_RATE <= self.native_rate <= MAX_RATE:
             raise AudioError(
                 "unsupported_rate",
@@ -184,10 +199,10 @@ class AudioStream:
     def _judge_length(self, head, chunk, unfilled):
         frames = self._file.frames
         counted = frames < _UNCOUNTED
-        if self._format == "MP3":
+        if self.container == "MP3":
             self._counted = _mpeg_frames_are_counted(self._content, self._part_start)
             counted = self._counted  # else libsndfile has guessed from the bit rate of the first frame
-        elif self._format == "OGG" and not _ogg_has_end(self._content):
+        elif self.container == "OGG" and not _ogg_has_end(self._content):
             self._cut = "the Ogg stream has no end mark; the file may be cut short"
             counted = False
         elif chunk is not None and (unfilled or chunk.declared > chunk.present >= 0):
@@ -286,10 +301,10 @@ class AudioStream:
         libsndfile ends an MP3 where the header says, or where the bit rate of the first frame lets it guess, which can
         be half of the file; at damage that mpg123 cannot pass; and at the end of the first stream of a chained Ogg.
         """
-        if self._format not in ("MP3", "OGG") or self._failures == _MAX_FAILURES or self._parts > _MAX_PARTS:
+        if self.container not in ("MP3", "OGG") or self._failures == _MAX_FAILURES or self._parts > _MAX_PARTS:
             return False
         position = max(self._raw.tell() - self._content.base, self._part_start + 1)
-        if self._format == "MP3":
+        if self.container == "MP3":
             start = _find_mpeg(self._content, position)
         else:
             start = _find_ogg_start(self._content, max(position - _OGG_READ_AHEAD, self._part_start + 1))
@@ -307,13 +322,13 @@ class AudioStream:
         if (self._file.samplerate, self._file.channels, self._file.format) != (
             self.native_rate,
             self.channels,
-            self._format,
+            self.container,
         ):
             self.warnings.append(f"audio of another format follows at {self.decoded_s:.2f} s and was left out")
             self._left = 0
             self._parts = _MAX_PARTS + 1
             return False
-        if self._parts == 2 and not self._damages and (self._format == "OGG" or self._counted):
+        if self._parts == 2 and not self._damages and (self.container == "OGG" or self._counted):
             self.warnings.append(f"more audio follows the declared end at {self.decoded_s:.2f} s; it was decoded too")
         return True
 

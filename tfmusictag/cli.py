@@ -3,6 +3,7 @@
 import argparse
 import ast
 import contextlib
+import functools
 import inspect
 import json
 import logging
@@ -16,6 +17,8 @@ from tfmusictag import _output, applications, errors, vocabulary
 from tfmusictag._lazy import lazy_module
 from tfmusictag._version import __version__
 
+audio = lazy_module("tfmusictag.audio")
+datasets = lazy_module("tfmusictag.datasets")
 exporting = lazy_module("tfmusictag.exporting")
 plotting = lazy_module("tfmusictag.plotting")
 porting = lazy_module("tfmusictag.porting")
@@ -25,16 +28,6 @@ tagger = lazy_module("tfmusictag.tagger")
 logger = logging.getLogger("tfmusictag")
 
 _DONE, _SOME_FAILED, _WRONG_USAGE, _NO_MODEL, _INTERRUPTED, _NO_READER = 0, 1, 2, 3, 130, 141
-
-# What is looked for in folders. Formats that libsndfile cannot decode are in it, so that they are reported by name
-# and not passed over in silence.
-_AUDIO_ENDINGS = tuple(
-    f".{name}"
-    for name in (
-        *("aac", "aif", "aifc", "aiff", "ape", "au", "bwf", "caf", "dff", "dsf", "flac", "m4a", "m4b", "mp1", "mp2"),
-        *("mp3", "mpc", "oga", "ogg", "opus", "ra", "raw", "rf64", "snd", "tta", "voc", "w64", "wav", "wma", "wv"),
-    )
-)
 
 
 def main(arguments=None):
@@ -63,7 +56,7 @@ def main(arguments=None):
         if isinstance(error, errors.ModelError):
             print(f"tfmusictag: {error} [{error.code}]", file=sys.stderr)
             return _NO_MODEL
-        if isinstance(error, (ValueError, ImportError, FileExistsError)):
+        if isinstance(error, (ValueError, ImportError, FileExistsError, FileNotFoundError)):
             print(f"tfmusictag: {error}", file=sys.stderr)
             return _WRONG_USAGE
         print(f"tfmusictag: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
@@ -257,8 +250,29 @@ def _parser():
     port.add_argument("--overwrite", action="store_true", help="replace the output file")
     port.set_defaults(run=_port)
 
-    stored = commands.add_parser("records", parents=[common], help="store features for training")
+    stored = commands.add_parser("records", parents=[common], help="store tracks, or features of them, for training")
     actions = stored.add_subparsers(dest="action", required=True, metavar="ACTION")
+    build = actions.add_parser("build", parents=[common], help="decode tagged tracks and store them")
+    build.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a dataset, such as magnatagatune/top50_clean, or a folder with tags.csv or one sub-folder a class",
+    )
+    build.add_argument("--manual-dir", metavar="DIR", help="where a dataset's files lie as they were published")
+    build.add_argument("--table", metavar="CSV", help="the tags of a folder: path, then tags, or one column a tag")
+    build.add_argument("--output", required=True, metavar="DIR", help="folder of the shards and their manifest")
+    build.add_argument("--sample-rate", type=_number(int), default=16_000, metavar="HZ", help="[16000]")
+    build.add_argument("--shards", type=_number(int), default=16, metavar="N", help="files a split, at most [16]")
+    build.add_argument("--compression", choices=("gzip",), help="[none]")
+    build.add_argument(
+        "--shard", type=_shard, metavar="I/N", help="take only every Nth track, beginning with the Ith; then merge"
+    )
+    build.add_argument("--threads", type=_number(int), metavar="N", help="[number of cores]")
+    build.add_argument(
+        "--max-skipped", type=_number(float, zero=True, most=1), default=0.01, metavar="SHARE", help="[0.01]"
+    )
+    build.add_argument("--overwrite", action="store_true", help="replace the records in the folder")
+    build.set_defaults(run=_records_build)
     features = actions.add_parser("features", parents=[common], help="compute and store the features of files")
     features.add_argument("inputs", nargs="+", metavar="PATH", help="files, folders, or - for a list on standard input")
     features.add_argument("--recursive", action="store_true", help="descend into folders")
@@ -267,9 +281,14 @@ def _parser():
     features.add_argument("--shards", type=_number(int), default=16, metavar="N", help="files to spread over [16]")
     features.add_argument("--overwrite", action="store_true", help="replace the features in the folder")
     features.set_defaults(run=_records_features, demo=False, shard=None)
-    verify = actions.add_parser("verify", parents=[common], help="compare stored features with their manifest")
+    verify = actions.add_parser("verify", parents=[common], help="compare records with their manifest")
     verify.add_argument("folder", metavar="DIR")
     verify.set_defaults(run=_records_verify)
+    merge = actions.add_parser("merge", parents=[common], help="put folders of records together")
+    merge.add_argument("folders", nargs="+", metavar="DIR")
+    merge.add_argument("--output", required=True, metavar="DIR", help="folder of the whole")
+    merge.add_argument("--overwrite", action="store_true", help="replace the records in the folder")
+    merge.set_defaults(run=_records_merge)
 
     plot = commands.add_parser(
         "plot",
@@ -404,7 +423,7 @@ def _in_folder(folder, recursive):
     while waiting:
         path = waiting.pop()
         if not os.path.isdir(path):
-            if path.lower().endswith(_AUDIO_ENDINGS):
+            if path.lower().endswith(audio.ENDINGS):
                 found.append(path)
         elif recursive or path is folder:
             try:
@@ -567,7 +586,6 @@ def _own_arguments(card, given):
 
 
 def _representative(options, card):
-    from tfmusictag import audio
     from tfmusictag.dsp import windows
 
     if not options.representative:
@@ -584,41 +602,79 @@ def _representative(options, card):
     return found
 
 
-# --- stored features ----------------------------------------------------------------------------------------------
+# --- records ------------------------------------------------------------------------------------------------------
+
+
+def _records_build(options):
+    table, folder = _tracks(options)
+    if options.shard is not None:
+        which, of = options.shard
+        tags, table = table.attrs["tags"], table.iloc[which - 1 :: of]
+        table.attrs["tags"] = tags
+    write = functools.partial(
+        records.write_waveforms,
+        table,
+        audio_folder=folder,
+        sample_rate=options.sample_rate,
+        compression=options.compression,
+        max_skipped=options.max_skipped,
+        threads=options.threads,
+    )
+    return _records(options, len(table), write)
+
+
+def _tracks(options):
+    """Returns the table of a dataset or a folder, and the folder of its audio."""
+    if os.path.isdir(options.source):
+        if options.manual_dir:
+            raise ValueError(f"`--manual-dir` goes with the name of a dataset; {options.source} is a folder.")
+        return datasets.files("tagged_folder", options.source, datasets.folder_config(table=options.table))
+    if options.table:
+        raise ValueError(f"`--table` goes with a folder; {options.source} is none.")
+    if options.manual_dir is None:
+        raise ValueError("`--manual-dir` must be given with the name of a dataset.")
+    return datasets.files(options.source, options.manual_dir)
+
+
+def _records_merge(options):
+    try:
+        manifest = records.merge(options.folders, options.output, overwrite=options.overwrite)
+    except FileExistsError as error:
+        raise FileExistsError(f"{error} --overwrite does so.") from error
+    logger.info("%d examples of %d folders", manifest["examples"], len(options.folders))
+    return _DONE
 
 
 def _records_features(options):
+    sources = sorted(set(_sources(options)))
+    return _records(options, len(sources), functools.partial(records.write_features, sources, model=options.model))
+
+
+def _records(options, tracks, write):
+    """Writes records, shows how far it is, and prints what was skipped."""
     started_s = time.monotonic()
-    sources = set(_sources(options))
-    progress = _output.Progress(len(sources), wanted=not options.quiet)
-
-    def report(path, error):
-        progress.clear()
-        if error is not None:
-            _print_failure(path, error.code, str(error))
-        progress.step()
-
+    progress = _output.Progress(tracks, wanted=not options.quiet)
     try:
-        manifest = records.write_features(
-            sources,
-            options.output,
-            model=options.model,
+        manifest = write(
+            folder=options.output,
             shards=options.shards,
             overwrite=options.overwrite,
-            report=report,
+            report=lambda path, error: progress.step(),
         )
     except FileExistsError as error:
         raise FileExistsError(f"{error} --overwrite does so.") from error
     finally:
         progress.clear()
+    for row in manifest["skipped"]:
+        _print_failure(row["path"], row["code"], row["message"])
     done, skipped = manifest["examples"], len(manifest["skipped"])
     level = logging.INFO if progress.shown else logging.DEBUG
-    logger.log(level, "%d windows stored, %d files skipped, %.1f s", done, skipped, time.monotonic() - started_s)
+    logger.log(level, "%d examples stored, %d files skipped, %.1f s", done, skipped, time.monotonic() - started_s)
     return _SOME_FAILED if skipped else _DONE
 
 
 def _records_verify(options):
-    faults = records.verify_features(options.folder)
+    faults = records.verify(options.folder)
     for fault in faults:
         _print_failure(fault.path, fault.code, fault.message)
     return _SOME_FAILED if faults else _DONE

@@ -1,7 +1,7 @@
-"""The stored form of what a front-end computes: features in shards, with a manifest that says what they are.
+"""The stored form of tracks: their sound, or what a front-end computes of it, in shards with a manifest.
 
-Joint scattering takes longer than a training step, and training reads features many times. Importing this imports no
-TensorFlow, and `verify_features` needs none.
+Sound is stored decoded, at the rate that models want; features where a front-end takes longer than a training step.
+Importing this imports no TensorFlow, and `verify` needs none.
 """
 
 from tfmusictag._lazy import lazy_attributes
@@ -12,9 +12,13 @@ __getattr__, __dir__ = lazy_attributes(
         "Fault": "manifest",
         "features": None,
         "manifest": None,
+        "merge": "merging",
         "read_features": "features",
+        "read_waveforms": "waveforms",
         "schema": None,
-        "verify_features": "manifest",
+        "verify": "manifest",
+        "waveforms": None,
         "write_features": "features",
+        "write_waveforms": "waveforms",
     },
 )

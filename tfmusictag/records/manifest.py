@@ -1,28 +1,35 @@
-"""The manifest of stored features: what a folder holds, and whether it still holds it. Needs no TensorFlow.
+"""The manifest of records: what a folder holds, and whether it still holds it. Needs no TensorFlow.
 
-It is written last. A folder without one is what a run left that did not come to its end, and is trusted by nobody.
+It is written last. A folder without one is what a run left that did not come to its end, and is trusted by nobody but
+the run that goes on with it.
 """
 
 import dataclasses
+import gzip
 import hashlib
 import json
 import os
 import pathlib
 import re
+import zlib
 
 from tfmusictag.records import schema
 
 NAME = "manifest.json"
-PART = "part.tfrecord"  # the windows of the file under way
-_FRESH = f"{NAME}.part"
-_SHARD = re.compile(r"features-\d{5,}-of-\d{5,}\.tfrecord")
+PLAN = "plan.json"  # what the run under way builds
+PART = ".part"  # the ending of what is not whole yet
+WHOLE, BEGUN = "records", "what an interrupted run left"
+
+_PROGRESS = ".done.json"  # what is known of a shard until the manifest takes it over
+_SHARD = re.compile(r"[A-Za-z0-9_.]+-\d{5,}-of-\d{5,}\.tfrecord(\.gz)?")
 _BLOCK = 1 << 20  # bytes at a time
-_LENGTH, _AROUND = 8, 16  # bytes of a record before its content, and of all that is not content
+_LENGTH = 8  # bytes of a record that tell its size
+BEFORE, AROUND = 12, 16  # bytes of a record before its content, and of all that is not content
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """What is wrong with a file of a folder of features: its path, a stable code and a readable message."""
+    """What is wrong with a file of a folder of records: its path, a stable code and a readable message."""
 
     path: str
     code: str
@@ -32,34 +39,32 @@ class Fault:
         return f"{os.path.basename(self.path)}: {self.message}"
 
 
-def shard_name(index, shards):
-    """Names a shard: `features-00000-of-00016.tfrecord`."""
-    return f"features-{index:05d}-of-{shards:05d}.tfrecord"
+def shard_name(split, index, shards, compression=None):
+    """Names a shard: `train-00000-of-00016.tfrecord`."""
+    return f"{split}-{index:05d}-of-{shards:05d}.tfrecord{'.gz' if compression == 'gzip' else ''}"
 
 
-def check_folder(folder, overwrite):
-    """Refuses, before any work, a folder that cannot or must not be written.
+# --- the folder ---------------------------------------------------------------------------------------------------
+
+
+def check_folder(folder):
+    """Refuses, before any work, what is no folder or holds other files than records.
 
     Raises:
-        FileExistsError: it holds features, or what an interrupted run left, and `overwrite` is False.
-        ValueError: it is no folder, or holds other files than features.
+        ValueError: it is or does.
     """
     folder = pathlib.Path(folder)
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
         raise ValueError(f"{folder} cannot be written: it is no folder.")
-    names = sorted(os.listdir(folder))
-    foreign = [name for name in names if not _ours(name)]
+    foreign = [name for name in sorted(os.listdir(folder)) if not _ours(name)]
     if foreign:
-        raise ValueError(f"{folder} must be empty, new, or hold features alone; there is {foreign[0]!r} in it.")
-    if names and not overwrite:
-        held = "holds features" if NAME in names else "holds what an interrupted run left"
-        raise FileExistsError(f"{folder} {held}; overwriting replaces it and must be asked for.")
+        raise ValueError(f"{folder} must be empty, new, or hold records alone; there is {foreign[0]!r} in it.")
 
 
 def clear_folder(folder):
-    """Makes the folder, or empties it of features: of the manifest first, so that no rest is ever trusted.
+    """Makes the folder, or empties it of records: of the manifest first, so that no rest is ever trusted.
 
     Raises:
         ValueError: the file system refused.
@@ -72,31 +77,157 @@ def clear_folder(folder):
         raise ValueError(f"{folder} cannot be written: {error}.") from error
 
 
-def write(folder, manifest):
-    """Writes the manifest under another name, waits for the disk, and gives it its own."""
-    fresh = os.path.join(folder, _FRESH)
+def remove_parts(folder):
+    """Removes what a killed run left of shards that are not whole."""
+    _remove(folder, lambda name: name.endswith(PART))
+
+
+def remove_progress(folder):
+    """Removes what the manifest has taken over."""
+    _remove(folder, lambda name: name == PLAN or name.endswith(_PROGRESS))
+
+
+def forget_incomplete(folder):
+    """Forgets the shards that lack tracks, so that they are built again."""
+    for name in filter(_ours, os.listdir(folder)):
+        if name.endswith(_PROGRESS) and (_load(folder, name) or {}).get("skipped"):
+            os.unlink(os.path.join(folder, name))
+
+
+def _remove(folder, which):
+    for name in os.listdir(folder):
+        if _ours(name) and which(name):
+            os.unlink(os.path.join(folder, name))
+
+
+def _ours(name):
+    bare = name.removesuffix(PART)
+    return bare in (NAME, PLAN) or _SHARD.fullmatch(re.sub(r"(\.done\.json|\.\d+)$", "", bare)) is not None
+
+
+# --- what is told in JSON -----------------------------------------------------------------------------------------
+
+
+def write_json(folder, name, told):
+    """Writes a file under another name, waits for the disk, and gives it its own."""
+    fresh = os.path.join(folder, name + PART)
     with open(fresh, "w", encoding="ascii") as file:
-        json.dump({"schema_version": schema.VERSION, **manifest}, file, indent=1, default=str)
-        file.write("\n")
+        file.write(_lines(told))
         file.flush()
         os.fsync(file.fileno())
-    os.replace(fresh, os.path.join(folder, NAME))
+    os.replace(fresh, os.path.join(folder, name))
 
 
-def read(folder):
+def _lines(told):
+    """Returns a dictionary as JSON with a line for each key, and for each element of its lists of dictionaries."""
+    lines = []
+    for key, value in told.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            value = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
+        else:
+            value = json.dumps(value)
+        lines.append(f" {json.dumps(key)}: {value}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def progress_name(shard):
+    """Names the file of what is known of a shard."""
+    return shard + _PROGRESS
+
+
+def progress(folder, shard):
+    """Returns what is known of a shard that is whole, None if it is not."""
+    facts = _load(folder, progress_name(shard))
+    path = os.path.join(folder, shard)
+    whole = facts is not None and os.path.isfile(path) and os.path.getsize(path) == facts["bytes"]
+    return facts if whole else None
+
+
+def held(folder):
+    """Returns what a folder holds, as (`WHOLE` or `BEGUN`, what it says of itself); None if it holds nothing."""
+    names = set(filter(_ours, os.listdir(folder))) if os.path.isdir(folder) else set()
+    for name, what in ((NAME, WHOLE), (PLAN, BEGUN)):
+        if name in names:
+            return what, _load(folder, name) or {}
+    return (BEGUN, {}) if names else None
+
+
+def _load(folder, name):
+    try:
+        with open(os.path.join(folder, name), encoding="ascii") as file:
+            told = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def read(folder, kind=None):
     """Returns the manifest of a folder.
 
     Raises:
-        ValueError: there is none, it is damaged, or it is of another schema.
+        ValueError: there is none, it is damaged, of another schema, or of another kind of records.
     """
     fault, manifest = _read(folder)
     if fault is not None:
         raise ValueError(f"{os.fspath(folder)}: {fault}")
+    if kind not in (None, manifest["kind"]):
+        raise ValueError(f"{os.fspath(folder)} holds {manifest['kind']}, and {kind} are wanted.")
     return manifest
 
 
-def verify_features(folder):
-    """Lists what is wrong with a folder of features, as `Fault`s: every byte is read. An empty list is good news.
+def _read(folder):
+    """Returns (what is wrong, None) or (None, the manifest)."""
+    path = os.path.join(folder, NAME)
+    try:
+        with open(path, encoding="ascii") as file:
+            manifest = json.load(file)
+    except FileNotFoundError:
+        return Fault(path, "no_manifest", "it is missing; no run that wrote here came to its end"), None
+    except (OSError, ValueError, RecursionError) as error:
+        return Fault(path, "bad_manifest", f"it cannot be read: {error}"), None
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if version != schema.VERSION:
+        return Fault(path, "bad_manifest", f"its schema is {version!r} and not {schema.VERSION}"), None
+    if not _is_whole(manifest):
+        return Fault(path, "bad_manifest", "it does not say what a manifest of records says"), None
+    return None, manifest
+
+
+def _is_whole(manifest):
+    try:
+        return (
+            manifest["kind"] in schema.KINDS
+            and manifest["compression"] in (None, "gzip")
+            and all(isinstance(tag, str) for tag in manifest["tags"])
+            and isinstance(manifest["sample_rate"], int)
+            and (manifest["kind"] != "features" or _has_frontend(manifest))
+            and all(isinstance(shard["tracks"], list) for shard in manifest["shards"])
+            and manifest["examples"] == sum(shard["examples"] for shard in manifest["shards"])
+            and all(
+                _SHARD.fullmatch(shard["name"])
+                and isinstance(shard["split"], str)
+                and isinstance(shard["bytes"], int)
+                and isinstance(shard["sha256"], str)
+                for shard in manifest["shards"]
+            )
+        )
+    except (KeyError, TypeError):
+        return False
+
+
+def _has_frontend(manifest):
+    return (
+        all(isinstance(size, int) and size > 0 for size in manifest["feature_shape"])
+        and isinstance(manifest["frontend"]["layer"], str)
+        and isinstance(manifest["frontend"]["settings"], dict)
+    )
+
+
+# --- whether it still holds it ------------------------------------------------------------------------------------
+
+
+def verify(folder):
+    """Lists what is wrong with a folder of records, as `Fault`s: every byte is read. An empty list is good news.
 
     Codes: no_manifest, bad_manifest, missing, wrong_size, wrong_count, wrong_content (another SHA-256), not_listed.
 
@@ -104,7 +235,7 @@ def verify_features(folder):
         ValueError: it is no folder.
     """
     if not os.path.isdir(folder):
-        raise ValueError(f"`folder` must be a folder of features; received {os.fspath(folder)!r}.")
+        raise ValueError(f"`folder` must be a folder of records; received {os.fspath(folder)!r}.")
     fault, manifest = _read(folder)
     return [fault] if fault is not None else faults(folder, manifest, content=True)
 
@@ -128,6 +259,14 @@ def faults(folder, manifest, *, content):
     return found
 
 
+def refuse(folder, manifest, *, content=False):
+    """Raises a ValueError if names and sizes, or with `content` their bytes, show that shards are not what it says."""
+    found = faults(folder, manifest, content=content)
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise ValueError(f"{os.fspath(folder)}: {'; '.join(map(str, found[:3]))}{more}")
+
+
 def differences(manifest, settings):
     """Lists in words what differs between the front-end of a manifest and `settings`, a layer or a dictionary."""
     stored = manifest["frontend"]["settings"]
@@ -145,53 +284,28 @@ def differences(manifest, settings):
     return found
 
 
-def _ours(name):
-    return name in (NAME, _FRESH, PART) or _SHARD.fullmatch(name) is not None
-
-
-def _read(folder):
-    """Returns (what is wrong, None) or (None, the manifest)."""
-    path = os.path.join(folder, NAME)
-    try:
-        with open(path, encoding="ascii") as file:
-            manifest = json.load(file)
-    except FileNotFoundError:
-        return Fault(path, "no_manifest", "it is missing; no run that wrote here came to its end"), None
-    except (OSError, ValueError, RecursionError) as error:
-        return Fault(path, "bad_manifest", f"it cannot be read: {error}"), None
-    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    if version != schema.VERSION:
-        return Fault(path, "bad_manifest", f"its schema is {version!r} and not {schema.VERSION}"), None
-    if not _is_whole(manifest):
-        return Fault(path, "bad_manifest", "it does not say what a manifest of features says"), None
-    return None, manifest
-
-
-def _is_whole(manifest):
-    try:
-        return (
-            all(isinstance(size, int) and size > 0 for size in manifest["feature_shape"])
-            and isinstance(manifest["frontend"]["layer"], str)
-            and isinstance(manifest["frontend"]["settings"], dict)
-            and manifest["examples"] == sum(shard["examples"] for shard in manifest["shards"])
-            and all(
-                _SHARD.fullmatch(shard["name"]) and isinstance(shard["bytes"], int) and isinstance(shard["sha256"], str)
-                for shard in manifest["shards"]
-            )
-        )
-    except (KeyError, TypeError):
-        return False
-
-
 def _count(path):
     """Counts the records of a file by their lengths; -1 if they do not end where the file does."""
-    size, position, count = os.path.getsize(path), 0, 0
-    with open(path, "rb") as file:
-        while position < size:
-            file.seek(position)
-            position += int.from_bytes(file.read(_LENGTH), "little") + _AROUND
-            count += 1
-    return count if position == size else -1
+    count, position = 0, 0
+    try:
+        with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
+            if not path.endswith(".gz"):
+                size = os.path.getsize(path)
+                while position < size:
+                    file.seek(position)
+                    position += int.from_bytes(file.read(_LENGTH), "little") + AROUND
+                    count += 1
+                return count if position == size else -1
+            while head := file.read(_LENGTH):
+                left = int.from_bytes(head, "little") + AROUND - _LENGTH
+                while left and (block := file.read(min(left, _BLOCK))):
+                    left -= len(block)
+                if left:
+                    return -1
+                count += 1
+            return count
+    except (OSError, EOFError, zlib.error):
+        return -1
 
 
 def _sha256(path):

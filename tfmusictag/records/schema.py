@@ -1,4 +1,4 @@
-"""What an example is, said once for the writer and the reader."""
+"""What an example is, said once for the writers and the readers."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from tfmusictag._lazy import lazy_module
 np = lazy_module("numpy")
 tf = lazy_module("tensorflow")
 
-VERSION = 1  # changes with the table below
+VERSION = 2  # changes with the tables below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,33 +18,42 @@ class Field:
     many: bool = False
 
 
-SCHEMA = {
-    "path": Field("string"),  # as it was given, in the bytes of the file system
+# Of a track: all of its sound.
+WAVEFORMS = {
+    "track_id": Field("string"),
+    "pcm_int16": Field("string"),  # little-endian, mono, 32,768 for 1.0, at the rate that the manifest says
+    "tags": Field("int64", many=True),  # places in the manifest's list
+}
+# Of a window of a track: what a front-end computes of it.
+FEATURES = {
+    "track_id": Field("string"),
     "start_s": Field("float32"),  # where the window starts in the file
     "features": Field("string"),  # float32, little-endian, last axis fastest
     "shape": Field("int64", many=True),  # of the features
+    "tags": Field("int64", many=True),  # places in the manifest's list
 }
+KINDS = {"features": FEATURES, "waveforms": WAVEFORMS}
 
 
-def serialize(example):
-    """Returns the bytes of an example, a dictionary with the keys of the schema; equal examples give equal bytes."""
-    if example.keys() != SCHEMA.keys():
-        raise ValueError(f"`example` must have the keys {list(SCHEMA)}; received {list(example)}.")
+def serialize(example, fields):
+    """Returns the bytes of an example, a dictionary with the keys of `fields`; equal examples give equal bytes."""
+    if example.keys() != fields.keys():
+        raise ValueError(f"`example` must have the keys {list(fields)}; received {list(example)}.")
     lists = {"string": "bytes_list", "float32": "float_list", "int64": "int64_list"}
     message = tf.train.Example()
-    for name, field in SCHEMA.items():
+    for name, field in fields.items():
         value = example[name] if field.many else [example[name]]
         getattr(message.features.feature[name], lists[field.dtype]).value.extend(value)
     return message.SerializeToString(deterministic=True)
 
 
-def parse(serialized):
-    """Maps the bytes of an example, a string tensor, to a dictionary of tensors with the keys of the schema."""
+def parse(serialized, fields):
+    """Maps the bytes of an example, a string tensor, to a dictionary of tensors with the keys of `fields`."""
     kinds = {
         name: tf.io.FixedLenSequenceFeature((), tf.dtypes.as_dtype(field.dtype), allow_missing=True)
         if field.many
         else tf.io.FixedLenFeature((), tf.dtypes.as_dtype(field.dtype))
-        for name, field in SCHEMA.items()
+        for name, field in fields.items()
     }
     return tf.io.parse_single_example(serialized, kinds)
 
@@ -57,3 +66,8 @@ def to_bytes(features):
 def from_bytes(features, shape):
     """Maps bytes back to features of `shape`, both tensors."""
     return tf.reshape(tf.io.decode_raw(features, tf.float32, little_endian=True), shape)
+
+
+def multi_hot(tags, classes):
+    """Maps places in a list of `classes` tags to float32 0 or 1 for each, both tensors."""
+    return tf.reduce_sum(tf.one_hot(tags, classes), axis=0)

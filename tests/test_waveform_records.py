@@ -1,0 +1,539 @@
+"""Stored tracks: what is written is what the files hold, however often the writer was killed, and damage is named."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import signals
+import soundfile
+import tensorflow as tf
+
+import tfmusictag as tmt
+from tfmusictag import audio, cli
+from tfmusictag.records import manifest, schema
+
+RATE = 16_000
+TAGS = ["calm", "loud", "wild"]
+COUNTS = {"train": 9, "validation": 2, "test": 3}
+
+
+def tracks(count_of=COUNTS):
+    """Returns the table of the tracks: a third have no tag."""
+    rows = []
+    for split, count in count_of.items():
+        for index in range(count):
+            tags = [tag for place, tag in enumerate(TAGS) if (index >> place) % 2]
+            rows.append({"track_id": f"{split}{index}", "path": f"{split}/{index}.wav", "split": split, "tags": tags})
+    table = pd.DataFrame(rows)
+    table.attrs["tags"] = TAGS
+    return table
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory):
+    """A folder with the tracks, of other lengths and rates."""
+    folder = tmp_path_factory.mktemp("music")
+    for seed, path in enumerate(tracks()["path"]):
+        (folder / path).parent.mkdir(exist_ok=True)
+        rate = 22_050 if seed % 4 == 3 else RATE
+        soundfile.write(folder / path, signals.music(2_000 + 100 * seed, rate, seed), rate)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(music, tmp_path_factory):
+    """The records of all tracks; not to be touched."""
+    folder = tmp_path_factory.mktemp("stored") / "records"
+    tmt.records.write_waveforms(tracks(), folder, audio_folder=music, shards=4)
+    return folder
+
+
+@pytest.fixture
+def copy(written, tmp_path):
+    """A copy of the records, to be damaged."""
+    return copied(written, tmp_path / "copy")
+
+
+def copied(source, folder):
+    folder.mkdir()
+    for path in source.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def codes(folder):
+    return [(os.path.basename(fault.path), fault.code) for fault in tmt.records.verify(folder)]
+
+
+# --- what is written ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_read_is_what_the_files_hold(music, written):
+    table = tracks().set_index("track_id")
+    found = {}
+    for split, count in COUNTS.items():
+        dataset = tmt.records.read_waveforms(written, split)
+        assert len(dataset) == count
+        found.update({example["track_id"].decode(): example for example in dataset.as_numpy_iterator()})
+    assert found.keys() == set(table.index)
+    for track, example in found.items():
+        row = table.loc[track]
+        expected = audio.to_int16(audio.load(music / row["path"], RATE))
+        np.testing.assert_array_equal(np.frombuffer(example["pcm_int16"], "<i2"), expected)
+        np.testing.assert_array_equal(example["tags"], [tag in row["tags"] for tag in TAGS])
+    assert len(tmt.records.read_waveforms(written)) == sum(COUNTS.values())
+
+
+def test_16_bit_files_are_stored_as_they_are(music, written):
+    """Files of 16 bits at the same rate lose nothing on their way through float32."""
+    native, _ = soundfile.read(music / "train" / "0.wav", dtype="int16")
+    examples = {e["track_id"]: e["pcm_int16"] for e in tmt.records.read_waveforms(written).as_numpy_iterator()}
+    np.testing.assert_array_equal(np.frombuffer(examples[b"train0"], "<i2"), native)
+
+
+def test_beyond_full_scale_is_cut():
+    waveform = np.array([-2.0, -1.0, -0.5, 0.0, 1 / 32_768, 0.5, 1.0, 2.0], np.float32)
+    expected = [-32_768, -32_768, -16_384, 0, 1, 16_384, 32_767, 32_767]
+    np.testing.assert_array_equal(audio.to_int16(waveform), expected)
+
+
+def test_the_manifest_tells_what_was_done(written):
+    told = manifest.read(written, "waveforms")
+    assert (told["sample_rate"], told["tags"], told["compression"]) == (RATE, TAGS, None)
+    assert told["examples"] == told["rows"] == 14
+    assert [shard["name"] for shard in told["shards"]] == [
+        *(f"train-{index:05d}-of-00004.tfrecord" for index in range(4)),
+        "validation-00000-of-00001.tfrecord",
+        "test-00000-of-00001.tfrecord",
+    ]
+    assert tmt.records.verify(written) == []
+
+
+@pytest.mark.parametrize("options", [{"threads": 1}, {"threads": 3}])
+def test_the_same_tracks_give_the_same_bytes(music, written, tmp_path, options):
+    table = tracks().sample(frac=1, random_state=3)
+    table.attrs["tags"] = TAGS
+    table = table.iloc[np.argsort(table["split"].map(list(COUNTS).index), kind="stable")]
+    told = []
+    tmt.records.write_waveforms(
+        table, tmp_path / "again", audio_folder=music, shards=4, report=lambda *done: told.append(done), **options
+    )
+    shards = {name: data for name, data in content(written).items() if name != manifest.NAME}
+    assert {name: data for name, data in content(tmp_path / "again").items() if name != manifest.NAME} == shards
+    assert sorted(told) == sorted((path, None) for path in table["path"])
+
+
+def test_gzip_holds_the_same(music, written, tmp_path):
+    folder = tmp_path / "zipped"
+    told = tmt.records.write_waveforms(tracks(), folder, audio_folder=music, shards=4, compression="gzip")
+    assert all(shard["name"].endswith(".tfrecord.gz") for shard in told["shards"])
+    assert tmt.records.verify(folder) == []
+
+    def examples(folder):
+        return sorted(tuple(map(bytes, each)) for each in (e.values() for e in rows(folder)))
+
+    def rows(folder):
+        for example in tmt.records.read_waveforms(folder).as_numpy_iterator():
+            yield {**example, "tags": example["tags"].tobytes()}
+
+    assert examples(folder) == examples(written)
+    again = tmp_path / "again"
+    tmt.records.write_waveforms(tracks(), again, audio_folder=music, shards=4, compression="gzip")
+    assert content(again) == content(folder)
+    name = told["shards"][0]["name"]
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    assert codes(folder)[0][0] == name
+
+
+def test_features_of_tagged_tracks(music, tmp_path):
+    """The same table gives features, with the same splits and tags."""
+    told = tmt.records.write_features(
+        tracks(), tmp_path / "features", model="musicnn", audio_folder=music, shards=2, threads=2
+    )
+    assert told["tags"] == TAGS
+    assert told["frontend"]["layer"] == "LogMel"
+    table = tracks().set_index("track_id")
+    for split, count in COUNTS.items():
+        dataset = tmt.records.read_features(tmp_path / "features", split)
+        examples = list(dataset.as_numpy_iterator())
+        assert len(examples) == count, "clips shorter than a window are one"
+        for example in examples:
+            row = table.loc[example["track_id"].decode()]
+            assert row["split"] == split
+            np.testing.assert_array_equal(example["tags"], [tag in row["tags"] for tag in TAGS])
+
+
+# --- what cannot be read ------------------------------------------------------------------------------------------
+
+
+def test_tracks_that_cannot_be_read_are_skipped_counted_and_listed(music, tmp_path):
+    table = tracks()
+    table.loc[2, "path"] = "missing.wav"
+    (tmp_path / "letter.wav").write_text("This is a letter.")
+    table.loc[5, "path"] = str(tmp_path / "letter.wav")
+    told = tmt.records.write_waveforms(table, tmp_path / "some", audio_folder=music, max_skipped=0.2)
+    assert [(row["track_id"], row["code"]) for row in told["skipped"]] == [
+        ("train2", "not_found"),
+        ("train5", "not_audio"),
+    ]
+    assert told["examples"] == 12
+    assert len(list(tmt.records.read_waveforms(tmp_path / "some"))) == 12
+
+
+def test_too_many_are_an_error_and_mended_files_are_read_again(music, tmp_path):
+    folder, broken = tmp_path / "records", tmp_path / "copy"
+    broken.mkdir()
+    for path in music.rglob("*.wav"):
+        target = broken / path.relative_to(music)
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (broken / "train" / "3.wav").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"1 of 14 tracks cannot be read, .* 0.01 .*: train/3.wav: the file is empty"):
+        tmt.records.write_waveforms(tracks(), folder, audio_folder=broken)
+    assert codes(folder) == [(manifest.NAME, "no_manifest")]
+    (broken / "train" / "3.wav").write_bytes((music / "train" / "3.wav").read_bytes())
+    assert tmt.records.write_waveforms(tracks(), folder, audio_folder=broken)["examples"] == 14
+    assert tmt.records.verify(folder) == []
+
+
+def test_a_track_that_fails_late_leaves_nothing(tmp_path):
+    """Its first windows were features already when its last sample turned out to be none."""
+    late = signals.music(5 * 48_128, RATE, seed=9)
+    late[-1] = np.nan
+    soundfile.write(tmp_path / "b.wav", late, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "a.wav", signals.music(2 * 48_128, RATE, seed=1), RATE)
+    soundfile.write(tmp_path / "c.wav", signals.music(2 * 48_128, RATE, seed=2), RATE)
+    paths = [tmp_path / name for name in ("a.wav", "b.wav", "c.wav")]
+    for compression in (None, "gzip"):
+        folder = tmp_path / f"features-{compression}"
+        told = tmt.records.write_features(paths, folder, model="musicnn", shards=1, compression=compression)
+        assert [os.path.basename(row["path"]) for row in told["skipped"]] == ["b.wav"]
+        found = [os.path.basename(e["track_id"]) for e in tmt.records.read_features(folder).as_numpy_iterator()]
+        assert sorted(set(found)) == [b"a.wav", b"c.wav"]
+        assert len(found) == told["examples"]
+        assert tmt.records.verify(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop(columns="split"), "`table` must have a column 'split'; it has"),
+        (lambda table: table.iloc[:0], "`table` must have at least one row; it has none"),
+        (lambda table: pd.concat([table, table.iloc[:1]]), "must name a track once; 'train0' is there twice"),
+        (lambda table: table.assign(tags=[["calmm"]] * 14), "`tags of train0` must be .*; received 'calmm'.*'calm'"),
+    ],
+)
+def test_tables_that_are_refused(music, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        tmt.records.write_waveforms(change(tracks()), tmp_path / "new", audio_folder=music, tags=TAGS)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sample_rate": 10}, "`sample_rate` must be from 1000 to 768000 Hz; received 10"),
+        ({"sample_rate": 16_000.0}, "`sample_rate` must be a whole number of Hz; received 16000.0"),
+        ({"compression": "zip"}, "`compression` must be one of .None, 'gzip'.; received 'zip'"),
+        ({"max_skipped": 2}, "`max_skipped` must be a number from 0 to 1; received 2"),
+        ({"threads": 0}, "`threads` must be an integer of at least 1; received 0"),
+    ],
+)
+def test_arguments_that_are_refused(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        tmt.records.write_waveforms(tracks(), tmp_path / "new", **arguments)
+    assert not (tmp_path / "new").exists()
+
+
+# --- killed, interrupted, full ------------------------------------------------------------------------------------
+
+WRITER = """
+import sys, pandas as pd, tfmusictag as tmt
+table = pd.read_json(sys.argv[1], dtype={"track_id": str})
+tmt.records.write_waveforms(
+    table, sys.argv[2], audio_folder=sys.argv[3], tags=["calm", "loud", "wild"], shards=6, threads=2,
+    report=lambda *_: print("done", flush=True))
+"""
+
+
+def test_a_run_that_is_killed_at_any_moment_is_gone_on_with(music, written, tmp_path):
+    """Six times, after so many tracks and a random part of the time that one takes; each time something is kept."""
+    folder, rng = tmp_path / "records", random.Random(5)
+    table = tmp_path / "table.json"
+    tracks().to_json(table)
+    kept = set()
+    for _ in range(6):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, table, folder, music], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(rng.randint(1, 4)):
+            if not writer.stdout.readline():
+                break
+        time.sleep(rng.uniform(0.0, 0.004))
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate()
+        if (folder / manifest.NAME).exists():
+            break
+        assert codes(folder) == [(manifest.NAME, "no_manifest")]
+        with pytest.raises(ValueError, match="no run that wrote here came to its end"):
+            tmt.records.read_waveforms(folder)
+        finished = {path.name for path in folder.glob("*.done.json")}
+        assert kept <= finished, "what was finished stays"
+        kept = finished
+    told = tmt.records.write_waveforms(tracks(), folder, audio_folder=music, shards=6)
+    fresh = tmp_path / "fresh"
+    tmt.records.write_waveforms(tracks(), fresh, audio_folder=music, shards=6)
+    assert content(folder) == content(fresh)
+    assert told["examples"] == 14
+
+
+def test_finished_shards_are_not_written_again(music, tmp_path):
+    folder = tmp_path / "records"
+    seen = []
+
+    def stop(path, error):
+        seen.append(path)
+        if len(seen) == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tmt.records.write_waveforms(tracks(), folder, audio_folder=music, shards=4, threads=1, report=stop)
+    finished = [json.loads(path.read_text()) for path in folder.glob("*.done.json")]
+    kept = sum(facts["examples"] for facts in finished)
+    assert kept > 0
+    again = []
+    tmt.records.write_waveforms(
+        tracks(), folder, audio_folder=music, shards=4, threads=1, report=lambda path, _: again.append(path)
+    )
+    assert len(again) == 14 - kept
+
+
+def test_a_shard_that_lost_its_end_while_nobody_ran_is_written_again(music, tmp_path):
+    folder = tmp_path / "records"
+    tmt.records.write_waveforms(tracks(), folder, audio_folder=music, shards=4)
+    whole = content(folder)
+    told = manifest.read(folder)
+    # As a killed run leaves it: the plan and what is known of the shards, and no manifest.
+    plan = {key: told[key] for key in told if key not in ("examples", "shards", "skipped", "warned")}
+    (folder / manifest.NAME).unlink()
+    manifest.write_json(folder, manifest.PLAN, plan)
+    for shard in told["shards"]:
+        manifest.write_json(folder, manifest.progress_name(shard["name"]), {**shard, "skipped": [], "warned": []})
+    name = told["shards"][1]["name"]
+    (folder / name).write_bytes(whole[name][:-5])
+    again = []
+    tmt.records.write_waveforms(
+        tracks(), folder, audio_folder=music, shards=4, report=lambda path, _: again.append(path)
+    )
+    assert len(again) == told["shards"][1]["examples"]
+    assert content(folder) == whole
+
+
+def test_a_full_disk_is_told_and_what_is_whole_stays(music, tmp_path):
+    """A limit on the size of files stands in for the disk: the system refuses to write, as it would there."""
+    code = f"""
+import resource, signal
+import pandas as pd
+import tfmusictag as tmt
+table = pd.read_json({str(tmp_path / "table.json")!r}, dtype={{"track_id": str}})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (16_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+try:
+    folder, music = {str(tmp_path / "records")!r}, {str(music)!r}
+    tmt.records.write_waveforms(table, folder, audio_folder=music, tags={TAGS}, shards=4)
+except ValueError as error:
+    print(error)
+"""
+    tracks().to_json(tmp_path / "table.json")
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "cannot be written: " in finished.stdout
+    assert "Shards that are whole stay, and the same call goes on with them." in finished.stdout
+    folder = tmp_path / "records"
+    assert codes(folder) == [(manifest.NAME, "no_manifest")]
+    assert not [name for name in content(folder) if name.endswith(".part")]
+    assert tmt.records.write_waveforms(tracks(), folder, audio_folder=music, shards=4)["examples"] == 14
+    assert tmt.records.verify(folder) == []
+
+
+def test_another_job_is_refused_and_the_same_one_is_left_alone(music, copy):
+    before = content(copy)
+    told = tmt.records.write_waveforms(tracks(), copy, audio_folder=music, shards=4)
+    assert told == manifest.read(copy)
+    with pytest.raises(FileExistsError, match="holds records of other settings: sample_rate=16000 and not 8000. Over"):
+        tmt.records.write_waveforms(tracks(), copy, audio_folder=music, shards=4, sample_rate=8_000)
+    with pytest.raises(FileExistsError, match="rows=14 and not 9, rows_sha256="):
+        tmt.records.write_waveforms(tracks({"train": 9}), copy, audio_folder=music, shards=4)
+    assert content(copy) == before
+    tmt.records.write_waveforms(tracks({"train": 9}), copy, audio_folder=music, shards=2, overwrite=True)
+    assert len(content(copy)) == 3
+
+
+# --- what is damaged ----------------------------------------------------------------------------------------------
+
+SHARD = "train-00001-of-00004.tfrecord"
+
+
+def test_a_flipped_bit(copy):
+    data = bytearray((copy / SHARD).read_bytes())
+    data[len(data) // 2] ^= 4
+    (copy / SHARD).write_bytes(data)
+    assert codes(copy) == [(SHARD, "wrong_content")]
+    with pytest.raises(tf.errors.DataLossError):
+        list(tmt.records.read_waveforms(copy))
+
+
+@pytest.mark.parametrize("left", [0, 1_000])
+def test_a_truncated_or_empty_shard(copy, left):
+    (copy / SHARD).write_bytes((copy / SHARD).read_bytes()[:left])
+    assert codes(copy) == [(SHARD, "wrong_size")]
+    with pytest.raises(ValueError, match=f"{SHARD}: it has {left} bytes and not"):
+        tmt.records.read_waveforms(copy)
+
+
+def test_a_shard_that_lost_a_record_with_its_size_forged(copy):
+    """A reader counts: where names and sizes agree, an epoch still ends in an error."""
+    told = json.loads((copy / manifest.NAME).read_text())
+    data = (copy / SHARD).read_bytes()
+    first = int.from_bytes(data[:8], "little") + 16
+    (copy / SHARD).write_bytes(data[first:])
+    for shard in told["shards"]:
+        if shard["name"] == SHARD:
+            shard["bytes"] -= first
+    (copy / manifest.NAME).write_text(json.dumps(told))
+    assert codes(copy) == [(SHARD, "wrong_count")]
+    with pytest.raises(tf.errors.FailedPreconditionError, match="contain 14 elements"):
+        list(tmt.records.read_waveforms(copy))
+
+
+def test_records_of_another_kind_and_splits_that_are_not_there(copy):
+    with pytest.raises(ValueError, match="holds waveforms, and features are wanted"):
+        tmt.records.read_features(copy)
+    with pytest.raises(ValueError, match="`split` must be one of .*; received 'trian'. Did you mean 'train'?"):
+        tmt.records.read_waveforms(copy, "trian")
+
+
+def test_the_reader_and_the_writer_share_one_schema(written):
+    [serialized] = tf.data.TFRecordDataset(str(written / SHARD)).take(1).as_numpy_iterator()
+    found = tf.train.Example.FromString(serialized).features.feature
+    assert set(found) == set(schema.WAVEFORMS)
+
+
+# --- merging ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts(music, tmp_path):
+    """Two folders, of every other track."""
+    folders = []
+    for index in range(2):
+        table = tracks().iloc[index::2]
+        folders.append(tmp_path / f"part{index}")
+        tmt.records.write_waveforms(table, folders[-1], audio_folder=music, tags=TAGS, shards=2)
+    return folders
+
+
+def test_merged_parts_are_the_whole(written, parts, tmp_path):
+    told = tmt.records.merge(parts, tmp_path / "whole")
+    assert tmt.records.verify(tmp_path / "whole") == []
+    assert told["examples"] == told["rows"] == 14
+
+    def examples(folder, split):
+        found = tmt.records.read_waveforms(folder, split).as_numpy_iterator()
+        return sorted((e["track_id"], e["pcm_int16"], e["tags"].tobytes()) for e in found)
+
+    for split in COUNTS:
+        assert examples(tmp_path / "whole", split) == examples(written, split)
+
+
+def test_parts_that_do_not_go_together(music, written, parts, tmp_path):
+    with pytest.raises(ValueError, match="'t[a-z]*[0-9]' is in .* and in "):
+        tmt.records.merge([parts[0], written], tmp_path / "whole")
+    with pytest.raises(ValueError, match="`folders` must be at least two; received"):
+        tmt.records.merge(parts[:1], tmp_path / "whole")
+    with pytest.raises(ValueError, match="must differ from each other"):
+        tmt.records.merge(parts, parts[0], overwrite=True)
+    slow = tmp_path / "slow"
+    tmt.records.write_waveforms(tracks(), slow, audio_folder=music, sample_rate=8_000)
+    with pytest.raises(ValueError, match="slow holds other records than .*: sample_rate=8000 and not 16000"):
+        tmt.records.merge([parts[0], slow], tmp_path / "whole")
+    [shard, *_] = sorted(parts[1].glob("*.tfrecord"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=f"{shard.name}: it has"):
+        tmt.records.merge(parts, tmp_path / "whole")
+    assert not (tmp_path / "whole").exists()
+    with pytest.raises(FileExistsError, match="holds records; overwriting replaces it"):
+        tmt.records.merge([parts[0], slow], written)
+
+
+# --- the command line ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(capfd):
+    """Runs `tfmusictag records`; returns its exit status, the lines of standard output and standard error."""
+
+    def run(*arguments):
+        capfd.readouterr()
+        try:
+            status = cli.main(["records", *map(os.fspath, arguments)])
+        except SystemExit as ended:
+            status = ended.code
+        out, err = capfd.readouterr()
+        return status, [json.loads(line) for line in out.splitlines()], err
+
+    return run
+
+
+def test_a_folder_from_the_command_line(run, music, tmp_path):
+    """Sub-folders are classes; so they are called train, validation and test here."""
+    one, two, whole = (tmp_path / name for name in ("one", "two", "whole"))
+    for number, folder in enumerate((one, two), 1):
+        assert run("build", music, "--output", folder, "--shard", f"{number}/2")[:2] == (0, [])
+    assert run("merge", one, two, "--output", whole)[:2] == (0, [])
+    assert run("verify", whole)[:2] == (0, [])
+    told = manifest.read(whole)
+    assert (told["tags"], told["examples"]) == (["test", "train", "validation"], 14)
+    status, _, err = run("merge", one, two, "--output", whole)
+    assert (status, err[-20:]) == (2, "--overwrite does so.\n"[-20:])
+
+
+def test_a_table_from_the_command_line(run, music, tmp_path):
+    table = tmp_path / "my.csv"
+    table.write_text("path,tags\ntrain/0.wav,calm;wild\ntrain/1.wav,loud\nmissing.wav,loud\n")
+    arguments = ("build", music, "--table", table, "--output", tmp_path / "records", "--sample-rate", "8000")
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert "1 of 3 tracks cannot be read" in err
+    status, [line], _ = run(*arguments, "--max-skipped", "0.5")
+    assert (status, line["path"], line["code"]) == (1, "missing.wav", "not_found")
+    assert manifest.read(tmp_path / "records")["sample_rate"] == 8_000
+
+
+def test_wrong_calls(run, music, tmp_path):
+    out = ("--output", tmp_path / "new")
+    for arguments, message in (
+        (("build", "magnatagatune/top50", *out), "`--manual-dir` must be given with the name of a dataset"),
+        (("build", "magnatagatun/top50", "--manual-dir", music, *out), "Did you mean 'magnatagatune'?"),
+        (("build", "magnatagatune/top50", "--manual-dir", music, *out), "annotations_final.csv must be there and is"),
+        (("build", music, "--manual-dir", music, *out), "`--manual-dir` goes with the name of a dataset"),
+        (("build", "magnatagatune", "--table", "t.csv", *out), "`--table` goes with a folder"),
+        (("build", music, "--table", "none.csv", *out), "none.csv must be there and is missing"),
+        (("build", music, "--shard", "3/2", *out), "must be I/N with 1 <= I <= N"),
+        (("merge", music, *out), "`folders` must be at least two"),
+    ):
+        status, _, err = run(*arguments)
+        assert (status, message in err) == (2, True), err
+    assert not (tmp_path / "new").exists()
