@@ -57,9 +57,9 @@ $(NEWEST)/installed: setup.cfg constraints/newest.txt | $(NEWEST)/bin/python
 # MediaPipe is the phone's own runtime; it wants NumPy 2, so it is no part of the extra `test`. PyTorch runs the peers'
 # own networks beside ours; the oldest stack is tested without it.
 $(NEWEST)/tests-installed: setup.cfg constraints/newest.txt | $(NEWEST)/bin/python
-	$(NEWEST)/bin/python $(PIP) -c constraints/newest.txt -e '.[dev,torch]' mediapipe
+	$(NEWEST)/bin/python $(PIP) -c constraints/newest.txt -e '.[dev,torch,beam,build,render]' mediapipe
 	@touch $@ $(NEWEST)/installed
 
 $(OLDEST)/tests-installed: setup.cfg constraints/oldest.txt | $(OLDEST)/bin/python
-	$(OLDEST)/bin/python $(PIP) -c constraints/oldest.txt -e '.[test,io]'
+	$(OLDEST)/bin/python $(PIP) -c constraints/oldest.txt -e '.[test,io,render]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""Tag lists, one tag a line in the order of the outputs that were trained on them."""
+"""Tag lists, one tag a line in the order of the outputs that were trained on them, and tables of tags to merge."""
 
 import functools
 import pathlib
@@ -19,6 +19,23 @@ def labels(name):
     if name not in names():
         raise errors.unknown_choice("name", name, names())
     return tuple((_FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines())
+
+
+@functools.cache
+def merges(name):
+    """Returns a table of tags to merge as a dictionary: what each becomes, None for one to drop; others stay.
+
+    The tables are of MagnaTagATune's 188 tags: `magnatagatune_politecnico` (Politecnico 2017: negative tags dropped,
+    123 stay) and `magnatagatune_choi` (Choi's public list: negative tags merged, 134 stay).
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    known = sorted(path.stem for path in _FOLDER.glob("*.tsv"))
+    if name not in known:
+        raise errors.unknown_choice("name", name, known)
+    _, *rows = (_FOLDER / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
+    return {tag: becomes or None for tag, becomes in (row.split("\t") for row in rows)}
 
 
 def resolve(tags, classes=None):

@@ -1,0 +1,169 @@
+"""What every dataset builder promises, on files that the tests make: a subclass says how they are made."""
+
+import collections
+import importlib.util
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+import pytest
+import signals
+import soundfile
+import tensorflow_datasets as tfds
+
+from tfmusictag import audio, datasets
+from tfmusictag.datasets import _tables
+
+RATE = 16_000
+AUDIO = {".au", ".flac", ".mp3", ".npy", ".wav"}
+
+
+def write_clip(path, seed, num_samples=RATE // 4, sample_rate=RATE):
+    """Writes a short clip, of another sound for every seed; the ending of its name chooses the format."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, signals.music(num_samples, sample_rate, seed), sample_rate)
+
+
+def write_table(path, rows, delimiter="\t", quote="", end="\n"):
+    """Writes rows of values as a table of text."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(delimiter.join(f"{quote}{value}{quote}" for value in row) + end for row in rows)
+    path.write_bytes(text.encode())
+
+
+def edit(path, old, new):
+    """Replaces `old`, which must be there once, in a file of bytes."""
+    data = pathlib.Path(path).read_bytes()
+    assert data.count(old) == 1, (path, old, data.count(old))
+    pathlib.Path(path).write_bytes(data.replace(old, new))
+
+
+class BuilderTestCase(tfds.testing.DatasetBuilderTestCase):
+    """tfds's own tests of a builder, and ours.
+
+    Attributes:
+        CONFIG: the configuration that is looked at closely.
+        TABLES: the files that it reads, below the manual folder.
+        ARTISTS: the column of the artists, or None.
+        ARTISTS_APART: whether the published split keeps an artist's tracks together.
+    """
+
+    CONFIG = None
+    TABLES = ()
+    ARTISTS = None
+    ARTISTS_APART = False
+    SKIP_CHECKSUMS = True  # nothing is downloaded
+
+    @classmethod
+    def make(cls, folder):
+        """Writes the tables and the audio of a small dataset, as they are published, into `folder`."""
+        raise NotImplementedError
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp())
+        cls.make(cls.folder)
+        cls.EXAMPLE_DIR = cls.folder
+        super().setUpClass()
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        shutil.rmtree(cls.folder)
+
+    def test_session(self, *arguments, **options):
+        return super().test_session(*arguments, **options)
+
+    test_session.__test__ = False  # it is TensorFlow's helper and only looks like a test
+
+    def copy(self):
+        """Returns a copy of the files, to be damaged."""
+        folder = pathlib.Path(tempfile.mkdtemp(dir=self.tmp_dir)) / "copy"
+        shutil.copytree(self.folder, folder)
+        return folder
+
+    def table(self, folder=None, config=None):
+        return self.DATASET_CLASS.read_table(folder or self.folder, config or self.CONFIG)
+
+    def build(self, folder=None, name="built", config=None, **options):
+        """Builds the dataset and returns its builder."""
+        builder = self.DATASET_CLASS(data_dir=pathlib.Path(self.tmp_dir) / name, config=config or self.CONFIG)
+        options = tfds.download.DownloadConfig(manual_dir=folder or self.folder, **options)
+        builder.download_and_prepare(download_config=options)
+        return builder
+
+    def test_the_table_needs_no_audio(self):
+        folder = self.copy()
+        for path in folder.rglob("*"):
+            if path.suffix in AUDIO:
+                path.unlink()
+        table = self.table(folder)
+        assert list(table.columns[:4]) == ["track_id", "path", "split", "tags"]
+        assert table["track_id"].is_unique
+        assert set(table["split"]) == set(self.SPLITS)
+        assert all(isinstance(tags, list) for tags in table["tags"])
+        assert {tag for tags in table["tags"] for tag in tags} <= set(table.attrs["tags"])
+        by_name = datasets.metadata(f"{self.DATASET_CLASS.name}/{self.DATASET_CLASS.config(self.CONFIG).name}", folder)
+        assert by_name.equals(table)
+
+    def test_tables_that_are_missing_are_named(self):
+        for name in self.TABLES:
+            folder = self.copy()
+            (folder / name).unlink()
+            with pytest.raises(FileNotFoundError, match=pathlib.Path(name).name):
+                self.table(folder)
+
+    def test_a_track_is_in_one_split_and_where_known_an_artist(self):
+        for config in self.DATASET_CLASS.builder_configs.values():
+            table = self.table(config=config)
+            assert _tables.leaks(table, "track_id") == []
+            assert _tables.leaks(table, "path") == []
+            if self.ARTISTS_APART:
+                assert _tables.leaks(table, self.ARTISTS) == []
+
+    def test_examples_are_the_files_and_the_table(self):
+        builder = self.build()
+        table = self.table().set_index("track_id")
+        tags = np.array(builder.info.metadata["tags"], object)
+        counts = collections.Counter()
+        for split in self.SPLITS:
+            for example in tfds.as_numpy(builder.as_dataset(split=split)):
+                track = example["track_id"].decode()
+                row = table.loc[track]
+                assert row["split"] == split
+                assert sorted(tags[example["tags"] == 1]) == sorted(row["tags"])
+                self.check_sound(example, row)
+                counts[split] += 1
+        assert counts == self.SPLITS
+        assert builder.info.metadata["skipped"] == []
+
+    def check_sound(self, example, row):
+        """Compares what is stored of a track's sound with its file."""
+        path = next(self.folder.rglob(row["path"]))
+        rate = self.DATASET_CLASS.config(self.CONFIG).sample_rate
+        assert example["sample_rate"] == rate
+        np.testing.assert_array_equal(example["audio"], audio.to_int16(audio.load(path, rate)))
+
+    def test_beam_builds_the_same_examples(self):
+        if importlib.util.find_spec("apache_beam") is None:
+            pytest.skip("apache_beam is not installed: it is tested on the newest stack alone")
+        from apache_beam.options import pipeline_options
+
+        plain = self.build(name="plain")
+        beam = self.build(name="beam", beam_options=pipeline_options.PipelineOptions())
+        assert beam.info.metadata == plain.info.metadata
+        for split in self.SPLITS:
+            pairs = zip(*(tfds.as_numpy(each.as_dataset(split=split)) for each in (plain, beam)), strict=True)
+            for expected, found in pairs:
+                np.testing.assert_equal(found, expected)
+
+    def test_audio_that_is_elsewhere_is_named(self):
+        folder = self.copy()
+        for path in folder.rglob("*"):
+            if path.suffix in AUDIO:
+                path.unlink()
+        with pytest.raises(FileNotFoundError, match="is missing"):
+            self.build(folder)

@@ -1,0 +1,183 @@
+"""The user's own folder: tables of three shapes, sub-folders, a split of ours, and what is wrong with a table."""
+
+import logging
+import pathlib
+
+import builders
+import pytest
+import tensorflow_datasets as tfds
+
+from tfmusictag.datasets import _splits
+from tfmusictag.datasets.tagged_folder import tagged_folder_dataset_builder as module
+
+CLASSES = ("calm", "loud", "wild")
+
+
+class TaggedFolderTest(builders.BuilderTestCase):
+    DATASET_CLASS = module.Builder
+    SPLITS = {"train": 24, "validation": 3, "test": 3}  # noqa: RUF012
+    CONFIG = module.Config("classes", classes=3)
+    BUILDER_CONFIG_NAMES_TO_TEST = (CONFIG,)
+
+    @classmethod
+    def make(cls, folder):
+        for seed in range(30):
+            builders.write_clip(folder / CLASSES[seed % 3] / f"{seed}.wav", seed, num_samples=800)
+
+    def expect(self, message, text, encoding="utf-8", **options):
+        (pathlib.Path(self.tmp_dir) / "my.csv").write_bytes(text.encode(encoding))
+        with pytest.raises(ValueError, match=message):
+            module.metadata(
+                self.folder, module.Config("mine", table=str(pathlib.Path(self.tmp_dir) / "my.csv"), **options)
+            )
+
+    def read(self, text, name="my.csv", **options):
+        (pathlib.Path(self.tmp_dir) / name).write_text(text)
+        return module.metadata(
+            self.folder, module.Config("mine", table=str(pathlib.Path(self.tmp_dir) / name), **options)
+        )
+
+    def test_the_table_needs_no_audio(self):
+        """The sub-folders are the table; of a file with tags it is true."""
+        table = self.read("path,tags\nnowhere.mp3,calm\nelse/where.mp3,loud\n")
+        assert list(table.columns[:4]) == ["track_id", "path", "split", "tags"]
+        assert list(table["path"]) == ["nowhere.mp3", "else/where.mp3"]
+
+    def test_audio_that_is_elsewhere_is_named(self):
+        (pathlib.Path(self.tmp_dir) / "my.csv").write_text("path,tags\nnowhere.mp3,calm\n")
+        config = module.Config("else", classes=1, table=str(pathlib.Path(self.tmp_dir) / "my.csv"))
+        with pytest.raises(FileNotFoundError, match="nowhere.mp3 is missing"):
+            self.build(name="else", config=config)
+
+    def test_sub_folders_are_classes(self):
+        table = self.table()
+        assert table.attrs["tags"] == list(CLASSES)
+        assert all(path.startswith(tags[0] + "/") for path, tags in zip(table["path"], table["tags"], strict=True))
+        for split, count in self.SPLITS.items():
+            tags = [tag for tags in table["tags"][table["split"] == split] for tag in tags]
+            assert {tag: tags.count(tag) for tag in CLASSES} == dict.fromkeys(CLASSES, count // 3)
+
+    def test_tables_of_three_shapes(self):
+        expected = [["calm", "wild"], ["loud"], []]
+        for text in (
+            "path,tags\ncalm/0.wav,calm;wild\nloud/1.wav,loud\nwild/2.wav,\n",
+            "File;Tags\ncalm/0.wav;calm;wild\nloud/1.wav;loud\nwild/2.wav;\n",
+            "path\tlabels\ncalm/0.wav\tcalm|wild\nloud/1.wav\t loud \nwild/2.wav\t\n",
+            "\ufeffpath,tags\r\ncalm/0.wav,calm,wild\r\nloud/1.wav,loud\r\nwild/2.wav,\r\n",
+            'path,tags,artist\ncalm/0.wav,"calm;wild",x\nloud/1.wav,loud,y\nwild/2.wav,,z\n',
+            "path,calm,loud,wild\ncalm/0.wav,1,0,1\nloud/1.wav,0,1,0\nwild/2.wav,0,0,0\n",
+            "calm/0.wav,calm,wild\nloud/1.wav,loud\nwild/2.wav,\n",
+        ):
+            table = self.read(text)
+            assert list(table["tags"]) == expected, text
+            assert list(table["path"]) == ["calm/0.wav", "loud/1.wav", "wild/2.wav"], text
+            assert table.attrs["tags"] == list(CLASSES), text
+
+    def test_columns_that_are_used_where_they_are(self):
+        text = "path,split,artist,track_id,calm\na.wav,test,x,7,1\nb.wav,train,y,8,0\n"
+        table = self.read(text)
+        assert list(table["split"]) == ["test", "train"]
+        assert list(table["artist"]) == ["x", "y"]
+        assert list(table["track_id"]) == ["7", "8"]
+        assert table.attrs["tags"] == ["calm"]
+
+    def test_an_artist_stays_in_one_split(self):
+        rows = [
+            f"{artist}{number}.wav,calm,artist {artist}" for artist in range(12) for number in range(artist % 3 + 1)
+        ]
+        table = self.read("\n".join(["path,tags,artist", *rows]))
+        assert set(table["split"]) == set(module.SPLITS)
+        assert table.groupby("artist")["split"].nunique().max() == 1
+
+    def test_what_is_wrong_is_named_with_its_line(self):
+        self.expect(
+            "line 3: `split` must be one of .*'trian'. Did you mean 'train'?", "path,tags,split\na,x,test\nb,y,trian\n"
+        )
+        self.expect(
+            "lines 3 and 2: the artist 'q' is in the splits test and train",
+            "path,tags,split,artist\na,x,train,q\nb,y,test,q\n",
+        )
+        self.expect("line 3: 'a.wav' is on line 2 already", "path,tags\na.wav,x\na.wav,y\n")
+        self.expect("line 2: `loud` must be 0 or 1, .*; received 'yes'", "path,calm,loud\na.wav,1,yes\n")
+        self.expect("line 3: 2 values, and there must be 3: path, calm, loud", "path,calm,loud\na,1,0\nb,1\n")
+        self.expect("line 3: it must be text in UTF-8; byte 19 is 0xe9", "path,tags\na,calm\nb,é\n", encoding="latin-1")
+        self.expect("there must be a column `tags`, or one of 0 and 1", "path\na.wav\n")
+        self.expect("there must be a tag at least; there is none", "path,tags\na.wav,\n")
+        self.expect("line 1: the column 'tags' is there twice", "path,tags,tags\na,x,y\n")
+
+    def test_a_leak_that_is_wanted_and_another_encoding(self):
+        leak = "path,tags,split,artist\na,x,train,q\nb,y,test,q\n"
+        assert len(self.read(leak, artist_leaks=True)) == 2
+        (pathlib.Path(self.tmp_dir) / "latin.csv").write_bytes("path,tags\na,é\n".encode("latin-1"))
+        config = module.Config("mine", table=str(pathlib.Path(self.tmp_dir) / "latin.csv"), encoding="latin-1")
+        assert module.metadata(self.folder, config).attrs["tags"] == ["é"]
+
+    def test_loose_files_and_empty_folders(self):
+        folder = self.copy()
+        builders.write_clip(folder / "loose.wav", 1)
+        with pytest.raises(
+            ValueError, match="must hold audio in a sub-folder for each class; 'loose.wav' lies in none"
+        ):
+            module.metadata(folder)
+        (folder / "tags.csv").write_text("path,tags\nloose.wav,calm\n")
+        assert len(module.metadata(folder)) == 1, "tags.csv is found by its name"
+        with pytest.raises(FileNotFoundError, match="nowhere.csv must be there and is missing"):
+            module.metadata(folder, module.Config("mine", table="nowhere.csv"))
+        empty = folder / "empty"
+        empty.mkdir()
+        with pytest.raises(ValueError, match="must hold audio files in a sub-folder for each class, or tags.csv"):
+            module.metadata(empty)
+
+    def test_rows_without_audio_and_audio_without_rows(self):
+        """The one is an error above 1 %, with the line; the other is told, since nobody promised tags for all."""
+        folder = self.copy()
+        rows = [f"{path.relative_to(folder).as_posix()},{path.parent.name}" for path in sorted(folder.rglob("*.wav"))]
+        (folder / "tags.csv").write_text("\n".join(["path,tags", *rows[:-2], "gone.wav,calm"]))
+        with pytest.raises(ValueError, match=r"1 of 29 tracks cannot be read, .*: gone.wav \(line 30\): no such file"):
+            self.build(folder, config=module.Config("gone", classes=3))
+        (folder / "tags.csv").write_text("\n".join(["path,tags", *rows[:-2]]))
+        logger, told = logging.getLogger("tfmusictag"), []
+        handler = logging.Handler()
+        handler.emit = lambda record: told.append(record.getMessage())
+        logger.addHandler(handler)
+        try:
+            builder = self.build(folder, config=module.Config("left", classes=3))
+        finally:
+            logger.removeHandler(handler)
+        assert told == ["2 audio files are in no row of the table, such as wild/5.wav"]
+        assert builder.info.metadata["unlisted"] == ["wild/5.wav", "wild/8.wav"]
+
+    def test_the_number_of_tags_is_found(self):
+        builder = module.Builder.of(self.folder, "found", data_dir=self.tmp_dir)
+        assert builder.builder_config.classes == 3
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=self.folder))
+        again = tfds.builder("tagged_folder/found", data_dir=self.tmp_dir)
+        assert again.info.metadata["tags"] == list(CLASSES), "it is found by its name when its folder is gone"
+
+
+def test_a_few_undecodable_clips_are_listed(tmp_path):
+    """1 of 120 is below 1 %."""
+    for seed in range(120):
+        builders.write_clip(tmp_path / "music" / f"{'ab'[seed % 2]}" / f"{seed}.wav", seed, num_samples=200)
+    (tmp_path / "music" / "a" / "50.wav").write_text("This is a letter.")
+    builder = module.Builder.of(tmp_path / "music", "few", data_dir=tmp_path / "built")
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=tmp_path / "music"))
+    [skipped] = builder.info.metadata["skipped"]
+    assert (skipped["path"], skipped["code"]) == ("a/50.wav", "not_audio")
+    assert sum(split.num_examples for split in builder.info.splits.values()) == 119
+
+
+def test_a_split_gives_every_part_its_share_of_every_tag():
+    """Of 300 rows with a tag of 10 % and groups of up to 5: within a group of the share."""
+    tags = [["rare"] * (row % 10 == 0) + ["common"] * (row % 2) for row in range(300)]
+    groups = [f"group {row // 5}" if row < 150 else f"single {row}" for row in range(300)]
+    parts = _splits.stratified(tags, groups, (0.6, 0.2, 0.2))
+    for tag, total in (("rare", 30), ("common", 150)):
+        counts = [sum(tag in row for row, part in zip(tags, parts, strict=True) if part == p) for p in range(3)]
+        assert max(abs(count - share * total) for count, share in zip(counts, (0.6, 0.2, 0.2), strict=True)) <= 2, tag
+    assert all(
+        len({part for part, other in zip(parts, groups, strict=True) if other == group}) == 1 for group in groups
+    )
+    backwards = _splits.stratified(tags[::-1], groups[::-1], (0.6, 0.2, 0.2))
+    assert list(backwards[::-1]) == list(parts), "the order of the rows does not matter"
+    assert list(_splits.stratified(tags, groups, (0.6, 0.2, 0.2), seed=1)) != list(parts)

@@ -1,0 +1,242 @@
+"""What all dataset builders share: from a table of tracks to stored examples, with tfds's own writer or on Beam."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+import json
+import os
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfmusictag import audio, errors
+from tfmusictag.datasets import _tables
+
+MAX_SKIPPED = 0.01  # of the tracks of a build; what is over it is no accident but a wrong folder or a damaged copy
+_AHEAD = 4  # tracks a thread that are decoded and wait to be written
+
+
+@dataclasses.dataclass(eq=False)
+class Config(tfds.core.BuilderConfig):
+    """A configuration of a dataset.
+
+    Attributes:
+        classes: the number of tags.
+        sample_rate: that the audio is stored at, in Hz.
+    """
+
+    classes: int = 0
+    sample_rate: int = 16_000
+
+
+class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A builder of tagged audio; what derives from it says where the tracks are and how they are tagged.
+
+    An example has `audio` (int16 at the configuration's rate, full scale 32,768), `sample_rate` (Hz), `tags` (0 or 1
+    for each, in the order of `info.metadata["tags"]`), `track_id` and the columns of `SOURCE`. Tracks that cannot be
+    decoded are left out and listed in `info.metadata["skipped"]`; more than 1 % of them is an error.
+
+    With Beam options or a Beam runner in tfds's `DownloadConfig` (`tfds build --beam_pipeline_options=...`) the tracks
+    are decoded on that; the examples are the same.
+    """
+
+    AUDIO_FOLDERS = ("",)  # below manual_dir, where audio is looked for, the first in which the first track is found
+    SOURCE = {}  # the table's own columns that are stored, as tfds features
+    HOMEPAGE = None
+
+    @staticmethod
+    def read_table(manual_dir, config=None):
+        """Returns the table of the tracks; see `tfmusictag.datasets.metadata`."""
+        raise NotImplementedError
+
+    @classmethod
+    def config(cls, config=None):
+        """Returns the configuration of that name, the first for None, or `config` itself.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        if isinstance(config, tfds.core.BuilderConfig):
+            return config
+        if config is None:
+            return cls.BUILDER_CONFIGS[0]
+        if config not in cls.builder_configs:
+            raise errors.unknown_choice("config", config, cls.builder_configs)
+        return cls.builder_configs[config]
+
+    @classmethod
+    def audio_folder(cls, manual_dir, table):
+        """Returns the first of `AUDIO_FOLDERS` below `manual_dir` in which a track of the table is, as a path.
+
+        Raises:
+            FileNotFoundError: none of the first tracks is there.
+        """
+        folders = [os.path.join(os.fspath(manual_dir), folder).rstrip(os.sep) for folder in cls.AUDIO_FOLDERS]
+        for path in table["path"].head(100):  # the first may be the one that is missing
+            for folder in folders:
+                if os.path.exists(os.path.join(folder, path)):
+                    return folder
+        missing = " or ".join(os.path.join(folder, table["path"].iloc[0]) for folder in folders)
+        raise FileNotFoundError(f"The audio must be below {os.fspath(manual_dir)}; {missing} is missing.")
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict({**self._stored(), **self._facts()}),
+            supervised_keys=("audio", "tags") if "audio" in self._stored() else None,
+            homepage=self.HOMEPAGE,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _stored(self):
+        """What is stored of the sound itself."""
+        return {
+            # `Audio` would store three times as much, and want an external program for some formats.
+            "audio": tfds.features.Tensor(shape=(None,), dtype=np.int16, encoding="bytes"),
+            "sample_rate": tfds.features.Scalar(np.int32),
+        }
+
+    def _facts(self):
+        return {
+            "tags": tfds.features.Tensor(shape=(self.builder_config.classes,), dtype=np.uint8),
+            "track_id": tfds.features.Text(),
+            **self.SOURCE,
+        }
+
+    def _download_and_prepare(self, dl_manager, download_config):
+        self._on_beam = download_config.beam_options is not None or download_config.beam_runner is not None
+        self._skipped = []
+        self._tracks = 0
+        super()._download_and_prepare(dl_manager, download_config)
+        self.info.metadata["skipped"] = sorted(self._skipped, key=lambda track: track["track_id"])
+
+    def _split_generators(self, dl_manager):
+        table = self._table(dl_manager)
+        self._tracks = len(table)
+        self.info.metadata["tags"] = list(table.attrs["tags"])
+        self.info.metadata["sample_rate"] = self.builder_config.sample_rate
+        make = functools.partial(
+            _example, load=self._loader(dl_manager, table), tags=table.attrs["tags"], source=tuple(self.SOURCE)
+        )
+        splits = {}
+        for split, rows in table.groupby("split", sort=False):
+            splits[split] = self._generate_examples(split, rows.to_dict("records"), make)
+        return splits
+
+    def _table(self, dl_manager):
+        return self.read_table(dl_manager.manual_dir, self.builder_config)
+
+    def _loader(self, dl_manager, table):
+        """Returns a function from a row of the table to what is stored of its sound; it must survive pickling."""
+        folder = self.audio_folder(dl_manager.manual_dir, table)
+        return functools.partial(_load_audio, folder=folder, sample_rate=self.builder_config.sample_rate)
+
+    def _generate_examples(self, split, rows, make):
+        return self._beam_examples(split, rows, make) if self._on_beam else self._examples(rows, make)
+
+    def _examples(self, rows, make):
+        for row, example, failure in _threaded(make, rows):
+            if failure is None:
+                yield row["track_id"], example
+            else:
+                self._skip(failure)
+
+    def _skip(self, *failures):
+        self._skipped += failures
+        if len(self._skipped) > MAX_SKIPPED * self._tracks:
+            shown = "; ".join(
+                f"{track['path']} (line {track['line']}): {track['message']}" for track in self._skipped[:3]
+            )
+            raise ValueError(
+                f"{len(self._skipped)} of {self._tracks} tracks cannot be read, and at most {MAX_SKIPPED:.0%} may be "
+                f"left out: {shown}."
+            )
+
+    # On Beam a track that fails cannot tell this process, so that failures go into a file beside the examples.
+
+    def _beam_examples(self, split, rows, make):
+        import apache_beam as beam
+
+        path = self._failures(split)
+
+        def expand(pipeline):
+            made = (
+                pipeline
+                | "Tracks" >> beam.Create(rows)
+                | "Spread" >> beam.Reshuffle()
+                | "Decode" >> beam.FlatMap(_tagged_outputs, make).with_outputs("failures", main="examples")
+            )
+            _ = (
+                made.failures
+                | "Say" >> beam.Map(json.dumps)
+                | "Keep" >> beam.io.WriteToText(path, num_shards=1, shard_name_template="")
+            )
+            return made.examples
+
+        return beam.ptransform_fn(expand)()
+
+    def _failures(self, split):
+        return os.path.join(self.data_dir, f"failures-{split}.jsonl")
+
+    def _process_pipeline_result(self, pipeline_result):
+        super()._process_pipeline_result(pipeline_result)
+        for path in sorted(self.data_path.glob("failures-*.jsonl")):
+            failures = [json.loads(line) for line in path.read_text().splitlines()]
+            path.unlink()
+            self._skip(*failures)
+
+
+def finish(rows, tags, path, *, check_tags=True):
+    """Makes the table of a dataset from rows with `track_id`, `path`, `split`, `tags`, `line` and more.
+
+    Raises:
+        ValueError: a track that is there twice, or a tag that is not among `tags`.
+    """
+    table = rows.reset_index(drop=True)
+    _tables.check(table, tags if check_tags else None, path)
+    first = ["track_id", "path", "split", "tags"]
+    table = table[first + [name for name in table.columns if name not in first]]
+    table.attrs["tags"] = list(tags)
+    return table
+
+
+def _load_audio(row, *, folder, sample_rate):
+    samples = audio.to_int16(audio.load(os.path.join(folder, row["path"]), sample_rate))
+    return {"audio": samples, "sample_rate": sample_rate}
+
+
+def _example(row, *, load, tags, source):
+    """Returns (example, None), or (None, what was wrong with the track)."""
+    try:
+        sound = load(row)
+    except errors.AudioError as error:
+        where = {name: row[name] for name in ("track_id", "path", "line")}
+        return None, {**where, "code": error.code, "message": str(error)}
+    multi_hot = np.isin(np.array(tags, object), row["tags"]).astype(np.uint8)
+    return {**sound, "tags": multi_hot, "track_id": row["track_id"], **{name: row[name] for name in source}}, None
+
+
+def _tagged_outputs(row, make):
+    import apache_beam as beam
+
+    example, failure = make(row)
+    yield (row["track_id"], example) if failure is None else beam.pvalue.TaggedOutput("failures", failure)
+
+
+def _threaded(make, rows):
+    """Yields (row, example, failure) in order; threads work on the next rows meanwhile."""
+    threads = os.cpu_count() or 1
+    waiting = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        try:
+            for row in rows:
+                waiting.append((row, pool.submit(make, row)))
+                if len(waiting) > _AHEAD * threads:
+                    row, future = waiting.popleft()
+                    yield row, *future.result()
+            while waiting:
+                row, future = waiting.popleft()
+                yield row, *future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()

@@ -1,0 +1,159 @@
+"""Tables as they are published, with the line of every row, so that what is wrong can be found.
+
+Everything here raises ValueError, or FileNotFoundError for a file that is missing; no TensorFlow, no audio.
+"""
+
+import csv
+import difflib
+import itertools
+import os
+
+import pandas as pd
+
+_SHOWN = 3  # of many faults
+
+
+def read(path, *, delimiter=",", header=None, rest=None, required=(), encoding="utf-8"):
+    """Reads a table of text as a DataFrame of strings; its column `line` is the row's last line in the file, from 1.
+
+    Quotes may hold delimiters and line ends; a byte order mark and CRLF are no part of any value; empty lines are
+    passed over.
+
+    Args:
+        path: of the file.
+        header: names of the columns where the file has no line of them.
+        rest: name of the last column where rows go on with more values; it holds lists.
+        required: columns that must be there.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another encoding, a row with too few or too many values, a column that is missing or there twice.
+    """
+    reader = csv.reader(text(path, encoding).splitlines(keepends=True), delimiter=delimiter, strict=True)
+    rows = []
+    try:
+        for row in reader:
+            if row:
+                rows.append((reader.line_num, row))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}.") from error
+    if header is None:
+        if not rows:
+            raise ValueError(f"{path} must begin with the names of its columns; it is empty.")
+        (at, header), rows = rows[0], rows[1:]
+        twice = sorted({name for name in header if header.count(name) > 1})
+        if twice:
+            raise ValueError(f"{path}, line {at}: the column {twice[0]!r} is there twice.")
+        for name in required:
+            if name not in header:
+                raise ValueError(f"{path}, line {at}: there must be a column {name!r};{_near(name, header)}")
+    width = len(header)
+    for line, row in rows:
+        if len(row) < width or (rest is None and len(row) > width):
+            raise ValueError(f"{path}, line {line}: {len(row)} values, and there must be {width}: {_listed(header)}.")
+    if rest is not None:
+        rows = [(line, [*row[: width - 1], row[width - 1 :]]) for line, row in rows]
+    table = pd.DataFrame([row for _, row in rows], columns=list(header), dtype=object)
+    table["line"] = [line for line, _ in rows]
+    return table
+
+
+def text(path, encoding="utf-8"):
+    """Returns what a text file holds, without a byte order mark.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another encoding.
+    """
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        return data.decode(encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}, line {line}: it must be text in {encoding.upper()}; byte {error.start} is "
+            f"0x{data[error.start]:02x}. Save it again in that encoding."
+        ) from error
+
+
+def lines(path, encoding="utf-8"):
+    """Lists the lines of a text file that are not empty, without the space around them."""
+    return [line.strip() for line in text(path, encoding).splitlines() if line.strip()]
+
+
+def find(folder, *names):
+    """Returns the first of `names` that is in `folder`, as a path.
+
+    Raises:
+        FileNotFoundError: none is there.
+    """
+    paths = [os.path.join(os.fspath(folder), name) for name in names]
+    for path in paths:
+        if os.path.exists(path):
+            return path
+    raise FileNotFoundError(f"{' or '.join(paths)} must be there and {'are' if len(paths) > 1 else 'is'} missing.")
+
+
+def integers(table, column, path):
+    """Returns a column of a table as integers.
+
+    Raises:
+        ValueError: a value is none.
+    """
+    found = []
+    for line, value in zip(table["line"], table[column], strict=True):
+        try:
+            found.append(int(value))
+        except ValueError:
+            raise ValueError(f"{path}, line {line}: `{column}` must be a whole number; received {value!r}.") from None
+    return found
+
+
+def check(table, tags, path):
+    """Refuses a table of tracks, with `track_id`, `tags` and `line`, in which one is there twice or a tag is unknown.
+
+    Args:
+        table: of which `tags` holds lists.
+        tags: the allowed ones, or None.
+        path: of what the lines are lines of.
+
+    Raises:
+        ValueError: with the lines of the first faults.
+    """
+    faults = []
+    first = {}
+    for line, track in zip(table["line"], table["track_id"], strict=True):
+        if track in first:
+            faults.append(f"line {line}: {track!r} is on line {first[track]} already")
+        else:
+            first[track] = line
+    if tags is not None:
+        known = set(tags)
+        for line, given in zip(table["line"], table["tags"], strict=True):
+            faults += [f"line {line}: unknown tag {tag!r};{_near(tag, known)}" for tag in given if tag not in known]
+    refuse(faults, path)
+
+
+def leaks(table, column):
+    """Lists the values of a column that rows of several splits have, as (value, splits); empty values are unknown."""
+    splits = table[table[column] != ""].groupby(column, sort=True)["split"].unique()
+    return [(value, sorted(found)) for value, found in splits.items() if len(found) > 1]
+
+
+def refuse(faults, path):
+    """Raises a ValueError with the first of `faults`, if there are any."""
+    if faults:
+        more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise ValueError(f"{path}: {'; '.join(text.rstrip('.') for text in faults[:_SHOWN])}{more}.")
+
+
+def _near(name, known):
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f" did you mean {found[0]!r}?" if found else f" there are {_listed(sorted(known))}."
+
+
+def _listed(names):
+    names = list(names)
+    shown = ", ".join(itertools.islice(names, 8))
+    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown

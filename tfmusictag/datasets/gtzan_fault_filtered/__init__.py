@@ -1,0 +1,1 @@
+"""GTZAN without its faulty tracks."""

@@ -1,0 +1,1 @@
+"""Million Song Dataset with Last.fm's 50 most used tags."""

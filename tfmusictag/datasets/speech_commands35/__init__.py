@@ -1,0 +1,1 @@
+"""Speech Commands with all of its words."""

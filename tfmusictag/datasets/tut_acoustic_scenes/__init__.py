@@ -1,0 +1,1 @@
+"""TUT Acoustic Scenes 2016 and 2017."""

@@ -1,0 +1,1 @@
+"""UrbanSound8K."""
