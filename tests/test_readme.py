@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import builders
 import pytest
 import soundfile
 
@@ -11,10 +12,12 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("trained")
-@pytest.mark.parametrize("block", BLOCKS, ids=["tag", "train", "features", "scattering", "phone"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["tag", "train", "music", "features", "scattering", "phone"])
 def test_readme(block, tmp_path, monkeypatch):
     from tfmusictag.dsp import demo
 
     monkeypatch.chdir(tmp_path)
     soundfile.write("song.mp3", demo.clip(), demo.SAMPLE_RATE)
+    for seed in range(20):
+        builders.write_clip(f"music/{('calm', 'wild')[seed % 2]}/{seed}.wav", seed)
     exec(compile(block, "README.md", "exec"), {})

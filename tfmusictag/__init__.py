@@ -10,8 +10,10 @@ from tfmusictag._version import __version__
 _HOMES = {
     "applications": None,
     "audio": None,
+    "datasets": None,
     "exporting": None,
     "layers": None,
+    "pipelines": None,
     "porting": None,
     "records": None,
     "vocabulary": None,

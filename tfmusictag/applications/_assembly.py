@@ -139,6 +139,8 @@ def _check(card, *, include_top, weights, pooling, classes, classifier_activatio
 
 def _input(input_tensor, input_shape, default_shape, name):
     """Returns the Keras tensor that the network starts from."""
+    if hasattr(input_shape, "as_list"):  # a tf.TensorShape, as datasets give
+        input_shape = tuple(input_shape.as_list())
     if input_shape is not None and (
         not isinstance(input_shape, (tuple, list))
         or len(input_shape) != len(default_shape)

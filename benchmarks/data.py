@@ -1,0 +1,251 @@
+"""Measures building records against a loop of librosa.load, and pipelines against a tensor in memory; prints a table.
+
+    python benchmarks/data.py                    all rows; also writes results/data.json and README.md's table
+    python benchmarks/data.py --rows records     some rows, printed only
+
+What is compared is run in turns, so that noise hits all alike; figures are medians, after a turn that is not counted.
+The status is 1 if a goal is missed. Needs Linux, and librosa of the extra `test`.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import soundfile
+import soxr
+from common import HEAD, Row, faster, in_turns, machine, save
+
+import tfmusictag as tmt
+from tfmusictag import pipelines
+from tfmusictag.dsp import demo
+
+RATE = demo.SAMPLE_RATE
+CLIP_S, CLIPS, DIFFERENT = 29, 200, 20
+CROP_S, BATCH, EPOCHS = 3, 32, 10
+LONG_RUN, LONG_CLIP_S = 10_000, 10
+RENDERED = 500
+PACKAGES = ("tensorflow", "keras", "numpy", "soundfile", "soxr", "librosa")
+
+
+# --- material -----------------------------------------------------------------------------------------------------
+
+
+def write_clip(path, seed, seconds):
+    """Writes an MP3 at 16 kHz: the demo clip over and over, at a tempo and pitch of its own, and hiss."""
+    rng = np.random.default_rng(seed)
+    loop = soxr.resample(demo.clip(), RATE, round(RATE * rng.uniform(0.7, 1.4)))
+    hiss = rng.standard_normal(seconds * RATE).astype("float32")
+    soundfile.write(path, 0.9 * np.resize(loop, len(hiss)) + 0.01 * hiss, RATE, format="MP3")
+
+
+def tracks(folder, count, seconds):
+    """Writes some clips and returns a table of `count` tracks, whose files they are in turn."""
+    folder.mkdir()
+    for number in range(DIFFERENT):
+        write_clip(folder / f"{number}.mp3", number, seconds)
+    rows = {
+        "track_id": [f"track{number:05}" for number in range(count)],
+        "path": [f"{number % DIFFERENT}.mp3" for number in range(count)],
+        "split": "train",
+        "tags": [[f"tag{number % 50}"] for number in range(count)],
+    }
+    table = pd.DataFrame(rows)
+    table.attrs["tags"] = [f"tag{number}" for number in range(50)]
+    return table
+
+
+# --- the rows -----------------------------------------------------------------------------------------------------
+
+
+def records(bench):
+    """From MP3 files to records, beside a loop that only decodes them."""
+    import librosa
+
+    folder = bench.temporary / "clips"
+    table = tracks(folder, CLIPS, CLIP_S)
+
+    def ours():
+        shutil.rmtree(bench.stored, ignore_errors=True)
+        start = time.perf_counter()
+        tmt.records.write_waveforms(table, bench.stored, audio_folder=folder)
+        return time.perf_counter() - start
+
+    def loop():
+        start = time.perf_counter()
+        for path in table["path"]:
+            librosa.load(folder / path, sr=RATE)
+        return time.perf_counter() - start
+
+    times = in_turns(bench.repeats, {"tfmusictag": ours, "librosa.load": loop})
+    what = f"{CLIPS} MP3 clips of {CLIP_S} s to records"
+    yield faster(f"{what}, against a loop of librosa.load", "", times["tfmusictag"], times["librosa.load"], least=3)
+    seconds = statistics.median(times["tfmusictag"])
+    yield Row(what, "", seconds, CLIPS * CLIP_S / seconds, "times real time", least=400, runs_s=times["tfmusictag"])
+
+
+def crops(bench):
+    """From records to random crops, and fit() on them beside fit() on a tensor."""
+    bench.need_records()
+    for case, cache in (("from disk", False), ("cache=True", True)):
+        dataset = pipelines.train(bench.stored, num_samples=CROP_S * RATE, batch_size=BATCH, seed=0, cache=cache)
+
+        def epochs(dataset=dataset):
+            start = time.perf_counter()
+            for _ in range(EPOCHS):
+                for _ in dataset:
+                    pass
+            return time.perf_counter() - start
+
+        [runs] = in_turns(bench.repeats, {case: epochs}).values()
+        seconds = statistics.median(runs)
+        what = f"records of {CLIP_S} s to random crops of {CROP_S} s, batches of {BATCH}"
+        yield Row(what, case, seconds, EPOCHS * CLIPS / seconds, "crops a second", least=5_000, runs_s=runs)
+
+
+def fit(bench):
+    """An epoch of musicnn from records, beside one from a tensor that holds the crops."""
+    bench.need_records()
+    model = tmt.create("musicnn")
+    model.compile("adam", "binary_crossentropy")
+    stream = pipelines.train(bench.stored, model, batch_size=BATCH, seed=0, drop_remainder=True)
+    waveforms, tags = (np.concatenate([part.numpy() for part in parts]) for parts in zip(*stream, strict=True))
+
+    def timed(*data, **options):
+        start = time.perf_counter()
+        model.fit(*data, verbose=0, **options)
+        return time.perf_counter() - start
+
+    things = {
+        "records": lambda: timed(stream),
+        "tensor": lambda: timed(waveforms, tags, batch_size=BATCH),
+    }
+    times = in_turns(bench.repeats, things)
+    ours, other = statistics.median(times["records"]), statistics.median(times["tensor"])
+    what = "fit() of musicnn on records, time against a tensor in memory"
+    compared = {"other_s": other, "runs_s": times["records"], "other_runs_s": times["tensor"]}
+    yield Row(what, "", ours, ours / other, "of its time", most=1.05, **compared)
+
+
+def memory(bench):
+    """The resident memory of this process while many clips are built, in its first and its last quarter."""
+    folder = bench.temporary / "many"
+    table = tracks(folder, LONG_RUN, LONG_CLIP_S)
+    told, done, stop = [], [0], threading.Event()
+
+    def watch():
+        while not stop.wait(0.2):
+            resident = int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            told.append((done[0], resident / 1e6))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    try:
+        tmt.records.write_waveforms(
+            table, bench.temporary / "manyrec", audio_folder=folder, report=lambda *_: done.__setitem__(0, done[0] + 1)
+        )
+    finally:
+        stop.set()
+        watcher.join()
+    seconds = time.perf_counter() - start
+    shutil.rmtree(bench.temporary / "manyrec")
+    peak = max(resident for _, resident in told)
+    first = max(resident for count, resident in told if LONG_RUN / 8 < count < LONG_RUN / 4)
+    last = max(resident for count, resident in told if count > 3 * LONG_RUN / 4)
+    what = f"building {LONG_RUN:,} clips of {LONG_CLIP_S} s"
+    yield Row(f"{what}, memory at the peak", "", seconds, peak, "MB", most=1_000)
+    yield Row(f"{what}, memory in the last quarter against the first", "", seconds, last / first, "times", most=1.05)
+
+
+def rendered(bench):
+    """Rendering the corpus `techniques` with tfds, as the command does, at a tenth of its size."""
+    from tfmusictag.datasets.rendered_music import rendered_music_dataset_builder as module
+
+    def build():
+        config = module.Config("benchmark", kind="techniques", clips=RENDERED, classes=10)
+        folder = bench.temporary / "rendered"
+        shutil.rmtree(folder, ignore_errors=True)
+        start = time.perf_counter()
+        module.Builder(data_dir=folder, config=config).download_and_prepare()
+        return time.perf_counter() - start
+
+    [runs] = in_turns(min(3, bench.repeats), {"rendered": build}).values()
+    minutes = statistics.median(runs) * 10 / 60
+    what = f"5,000 clips of 10 s rendered by tfds (ten times the time of {RENDERED})"
+    yield Row(what, "", statistics.median(runs), minutes, "minutes", most=8, runs_s=runs)
+
+
+ROWS = {"records": records, "crops": crops, "fit": fit, "memory": memory, "rendered": rendered}
+
+
+# --- the report ---------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Bench:
+    """What the rows share: a folder, and how many turns are counted."""
+
+    temporary: pathlib.Path
+    repeats: int
+
+    @property
+    def stored(self):
+        return self.temporary / "records"
+
+    def need_records(self):
+        """Builds the records that the rows read, if none has."""
+        if not self.stored.exists():
+            folder = self.temporary / "read"
+            tmt.records.write_waveforms(tracks(folder, CLIPS, CLIP_S), self.stored, audio_folder=folder)
+
+
+def markdown(rows, facts):
+    where = facts["machine"]
+    named = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    told = (
+        f"- Measured on {facts['date']}: {where['cpu']}, {where['cores']} cores, {where['memory_gb']} GB, load "
+        f"{where['load_before']} before the start; {named}."
+    )
+    return "\n".join([HEAD, *(row.markdown() for row in rows), "", told])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="[all, and write the results]")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="counted turns [5]")
+    parser.add_argument("--cores", type=int, default=2, metavar="N", help="cores that all of it may use [2]")
+    options = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
+    facts = {
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(len(os.sched_getaffinity(0))),
+        "versions": {"python": platform.python_version(), "tfmusictag": tmt.__version__}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        bench = Bench(pathlib.Path(temporary), options.repeats)
+        for name in options.rows:
+            print(name, file=sys.stderr)
+            rows += ROWS[name](bench)
+    table = markdown(rows, facts)
+    print(table)
+    if options.rows == list(ROWS):
+        save("data", rows, facts, table)
+    return 0 if all(row.reached for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
