@@ -88,9 +88,17 @@ class BuilderTestCase(tfds.testing.DatasetBuilderTestCase):
     def table(self, folder=None, config=None):
         return self.DATASET_CLASS.read_table(folder or self.folder, config or self.CONFIG)
 
-    def build(self, folder=None, name="built", config=None, **options):
-        """Builds the dataset and returns its builder."""
+    def build(self, folder=None, name="built", config=None, splits=None, **options):
+        """Builds the dataset, or some splits of it, and returns its builder."""
         builder = self.DATASET_CLASS(data_dir=pathlib.Path(self.tmp_dir) / name, config=config or self.CONFIG)
+        if splits is not None:
+            whole = builder._table
+
+            def some(dl_manager):
+                table = whole(dl_manager)
+                return table[table["split"].isin(splits)]
+
+            builder._table = some
         options = tfds.download.DownloadConfig(manual_dir=folder or self.folder, **options)
         builder.download_and_prepare(download_config=options)
         return builder
@@ -152,10 +160,11 @@ class BuilderTestCase(tfds.testing.DatasetBuilderTestCase):
             pytest.skip("apache_beam is not installed: it is tested on the newest stack alone")
         from apache_beam.options import pipeline_options
 
-        plain = self.build(name="plain")
-        beam = self.build(name="beam", beam_options=pipeline_options.PipelineOptions())
+        splits = list(self.SPLITS)[:2]  # each is a writer of its own, and ten folds would take a minute
+        plain = self.build(name="plain", splits=splits)
+        beam = self.build(name="beam", splits=splits, beam_options=pipeline_options.PipelineOptions())
         assert beam.info.metadata == plain.info.metadata
-        for split in self.SPLITS:
+        for split in splits:
             pairs = zip(*(tfds.as_numpy(each.as_dataset(split=split)) for each in (plain, beam)), strict=True)
             for expected, found in pairs:
                 np.testing.assert_equal(found, expected)

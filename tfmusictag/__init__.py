@@ -10,6 +10,7 @@ from tfmusictag._version import __version__
 _HOMES = {
     "applications": None,
     "audio": None,
+    "beam": None,
     "datasets": None,
     "exporting": None,
     "layers": None,

@@ -267,7 +267,7 @@ def _parser():
     build.add_argument(
         "--shard", type=_shard, metavar="I/N", help="take only every Nth track, beginning with the Ith; then merge"
     )
-    build.add_argument("--threads", type=_number(int), metavar="N", help="[number of cores]")
+    build.add_argument("--threads", type=_number(int), metavar="N", help="files at a time [two a core]")
     build.add_argument(
         "--max-skipped", type=_number(float, zero=True, most=1), default=0.01, metavar="SHARE", help="[0.01]"
     )

@@ -6,11 +6,11 @@ import functools
 import itertools
 import math
 import numbers
-import os
 import pathlib
 import threading
 
 from tfmusictag import audio, errors, runtimes
+from tfmusictag._cores import cores
 from tfmusictag._lazy import lazy_module
 from tfmusictag.dsp import windows as windowing
 
@@ -197,7 +197,7 @@ class Tagger:
         self._aggregate = aggregate
         self._pad = pad
         self._strict = strict
-        self._threads = threads or _cores()
+        self._threads = threads or cores()
 
     @property
     def labels(self):
@@ -321,10 +321,6 @@ def _run(network, cut, threads):
 
 def _is_number(received, kind):
     return isinstance(received, kind) and not isinstance(received, bool)
-
-
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.lru_cache(maxsize=4)

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from tfmusictag import audio, errors
+from tfmusictag._cores import cores
 from tfmusictag.datasets import _tables
 
 MAX_SKIPPED = 0.01  # of the tracks of a build; what is over it is no accident but a wrong folder or a damaged copy
@@ -225,7 +226,7 @@ def _tagged_outputs(row, make):
 
 def _threaded(make, rows):
     """Yields (row, example, failure) in order; threads work on the next rows meanwhile."""
-    threads = os.cpu_count() or 1
+    threads = cores()
     waiting = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         try:

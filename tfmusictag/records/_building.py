@@ -17,6 +17,7 @@ import threading
 import tensorflow as tf
 
 from tfmusictag import errors
+from tfmusictag._cores import cores
 from tfmusictag._version import __version__
 from tfmusictag.records import manifest as manifests
 from tfmusictag.records import schema
@@ -72,7 +73,7 @@ def checked(shards, compression, max_skipped, threads):
         "shards": shards,
         "compression": compression,
         "max_skipped": max_skipped,
-        "threads": threads or os.cpu_count() or 1,
+        "threads": threads or 2 * cores(),  # one decodes while the other waits for the disk
     }
 
 
@@ -239,8 +240,7 @@ def write_shard(job, folder, shard, count=None, stopped=None):
                 count(row, failure, facts["skipped"][-1:])
         with _written_or_refused(folder):
             facts.update(part.finish(path, job.compression))
-            with contextlib.suppress(FileNotFoundError):  # another attempt at this shard has just told the same
-                manifests.write_json(folder, manifests.progress_name(shard.name), facts)
+            manifests.write_json(folder, manifests.progress_name(shard.name), facts)
     finally:
         part.discard()
     return facts

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import secrets
 import zlib
 
 from tfmusictag.records import schema
@@ -101,16 +102,17 @@ def _remove(folder, which):
 
 
 def _ours(name):
-    bare = name.removesuffix(PART)
-    return bare in (NAME, PLAN) or _SHARD.fullmatch(re.sub(r"(\.done\.json|\.\d+)$", "", bare)) is not None
+    if name.endswith(PART):
+        name = re.sub(r"\.\d+$", "", name.removesuffix(PART))
+    return name in (NAME, PLAN) or _SHARD.fullmatch(name.removesuffix(_PROGRESS)) is not None
 
 
 # --- what is told in JSON -----------------------------------------------------------------------------------------
 
 
 def write_json(folder, name, told):
-    """Writes a file under another name, waits for the disk, and gives it its own."""
-    fresh = os.path.join(folder, name + PART)
+    """Writes a file under a name that no other process has, waits for the disk, and gives it its own."""
+    fresh = os.path.join(folder, f"{name}.{secrets.randbits(64)}{PART}")
     with open(fresh, "w", encoding="ascii") as file:
         file.write(_lines(told))
         file.flush()

@@ -1,5 +1,6 @@
 """Writes the sound of tagged tracks into shards, and reads it back as a tf.data.Dataset."""
 
+import functools
 import os
 
 import numpy as np
@@ -40,7 +41,7 @@ def write_waveforms(
         shards: how many files the largest split is spread over.
         compression: None or `"gzip"`, which saves a fifth and takes several times as long.
         max_skipped: the share of the tracks that may be left out.
-        threads: how many files are decoded at a time; None takes the number of cores.
+        threads: how many files are decoded at a time; None takes two a core.
         overwrite: replaces the records in `folder`.
         report: None, or what is called after each track with its path and None or its AudioError, in any order.
 
@@ -51,33 +52,39 @@ def write_waveforms(
     """
     tags = tuple(table.attrs.get("tags", ()) if tags is None else tags)
     rows = tracks.rows(table, tags)
+    told = None if report is None else lambda row, error: report(row["path"], error)
+    options = _building.checked(shards, compression, max_skipped, threads)
+    return _building.build(
+        job(rows, tags, audio_folder, sample_rate, report=told, **options), folder, overwrite=overwrite
+    )
+
+
+def job(rows, tags, audio_folder, sample_rate, **options):
+    """Returns the job of writing rows, as `tracks.rows` makes them; it can be pickled if `options` can.
+
+    Raises:
+        ValueError: a sample rate that breaks its rule.
+    """
     if isinstance(sample_rate, bool) or not isinstance(sample_rate, int):
         raise ValueError(f"`sample_rate` must be a whole number of Hz; received {sample_rate!r}.")
     if not audio.MIN_RATE <= sample_rate <= audio.MAX_RATE:
         raise ValueError(
             f"`sample_rate` must be from {audio.MIN_RATE} to {audio.MAX_RATE} Hz; received {sample_rate!r}."
         )
+    make = functools.partial(_make, folder=os.fspath(audio_folder), sample_rate=sample_rate)
+    settings = {"sample_rate": sample_rate, "tags": list(tags)}
+    return _building.Job("waveforms", settings, rows, make=make, listed=_listed, **options)
 
-    def make(row, warnings):
-        with audio.open_stream(os.path.join(audio_folder, row["path"]), sample_rate) as stream:
-            waveform = np.concatenate(list(stream))
-            warnings += stream.warnings
-        yield {
-            "track_id": os.fsencode(row["track_id"]),
-            "pcm_int16": audio.to_int16(waveform).astype("<i2").tobytes(),
-            "tags": row["tags"],
-        }
 
-    job = _building.Job(
-        "waveforms",
-        {"sample_rate": sample_rate, "tags": list(tags)},
-        rows,
-        make=make,
-        listed=_listed,
-        report=None if report is None else lambda row, error: report(row["path"], error),
-        **_building.checked(shards, compression, max_skipped, threads),
-    )
-    return _building.build(job, folder, overwrite=overwrite)
+def _make(row, warnings, *, folder, sample_rate):
+    with audio.open_stream(os.path.join(folder, row["path"]), sample_rate) as stream:
+        waveform = np.concatenate(list(stream))
+        warnings += stream.warnings
+    yield {
+        "track_id": os.fsencode(row["track_id"]),
+        "pcm_int16": audio.to_int16(waveform).astype("<i2").tobytes(),
+        "tags": row["tags"],
+    }
 
 
 def read_waveforms(folder, split=None, *, shuffle_files=False, seed=None):
