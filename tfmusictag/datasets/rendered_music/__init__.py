@@ -1,0 +1,1 @@
+"""Music composed here and rendered with a SoundFont."""
