@@ -33,7 +33,7 @@ from tfmusictag.dsp import demo
 
 RATE = demo.SAMPLE_RATE
 CLIP_S, CLIPS, DIFFERENT = 29, 200, 20
-STORED, CROP_S, BATCH, FIT_BATCHES = 2_000, 3, 32, 20
+STORED, CROP_S, BATCH, FIT_BATCHES = 2_000, 3, 32, 6
 LONG_RUN, LONG_CLIP_S = 10_000, 10
 RENDERED = 500
 PACKAGES = ("tensorflow", "keras", "numpy", "soundfile", "soxr", "librosa")
