@@ -88,6 +88,19 @@ class BuilderTestCase(tfds.testing.DatasetBuilderTestCase):
     def table(self, folder=None, config=None):
         return self.DATASET_CLASS.read_table(folder or self.folder, config or self.CONFIG)
 
+    def faults(self, name):
+        """Returns a check: if in a copy of a file `old` is replaced by `new`, reading the table ends in a message."""
+        folder = self.copy()
+        published = (folder / name).read_bytes()
+
+        def expect(message, old, new):
+            (folder / name).write_bytes(published)
+            edit(folder / name, old, new)
+            with pytest.raises(ValueError, match=message):
+                self.table(folder)
+
+        return expect
+
     def build(self, folder=None, name="built", config=None, splits=None, **options):
         """Builds the dataset, or some splits of it, and returns its builder."""
         builder = self.DATASET_CLASS(data_dir=pathlib.Path(self.tmp_dir) / name, config=config or self.CONFIG)

@@ -2,7 +2,6 @@
 
 import builders
 import numpy as np
-import pytest
 
 from tfmusictag.datasets.dcase2017_task4 import dcase2017_task4_dataset_builder as module
 
@@ -91,15 +90,7 @@ class DCASE2017Task4Test(builders.BuilderTestCase):
         assert (track["start_s"], track["end_s"], track["line"]) == (3.0, 13.0, 4)
 
     def test_what_is_wrong_is_named_with_its_line(self):
-        folder = self.copy()
-        path = folder / table_of("testing")
-        published = path.read_bytes()
-
-        def expect(message, old, new):
-            path.write_bytes(published)
-            builders.edit(path, old, new)
-            with pytest.raises(ValueError, match=message):
-                self.table(folder)
+        expect = self.faults(table_of("testing"))
 
         here = "testing_set.csv"
         expect(f"{here}: line 3: unknown tag 'Trucks'; did you mean 'Truck'?", b"Truck\n", b"Trucks\n")

@@ -96,15 +96,7 @@ class ExtendedBallroomTest(builders.BuilderTestCase):
         assert self.build(folder).info.splits.total_num_examples == len(SONGS)
 
     def test_what_is_wrong_is_named_with_its_line(self):
-        folder = self.copy()
-        path = folder / module.SONGS
-        published = path.read_bytes()
-
-        def expect(message, old, new):
-            path.write_bytes(published)
-            builders.edit(path, old, new)
-            with pytest.raises(ValueError, match=f"{module.SONGS}.*{message}"):
-                self.table(folder)
+        expect = self.faults(module.SONGS)
 
         expect("line 3: a song must have `id`", b' id="100601"', b"")
         expect("line 3: a song must have `id`", b' id="100601"', b' id=""')
@@ -124,7 +116,7 @@ class ExtendedBallroomTest(builders.BuilderTestCase):
         expect("line 2: in a ballroom there must be Chacha, .*; received 'Polka'", b"<Waltz>", b"<Polka>")
         expect("line 1: first there must be ballroom; received 'songs'", b"<ballroom>", b"<songs>")
         expect("line 11: it must be XML, and is not: mismatched tag", b"</Waltz>", b"</Walts>")
-        expect("it must be XML, and is not: no element found", published, b"")
+        expect("it must be XML, and is not: no element found", (self.folder / module.SONGS).read_bytes(), b"")
         expect("line 2: it must be text in UTF-8", b"<Waltz>", b"<Waltz>\xe9")
 
     def test_declarations_are_refused_before_they_are_followed(self):

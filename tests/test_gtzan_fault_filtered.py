@@ -76,15 +76,7 @@ class GTZANTest(builders.BuilderTestCase):
         assert builder.info.splits["train"].num_examples == 3
 
     def test_what_is_wrong_is_named_with_its_line(self):
-        folder = self.copy()
-        path = folder / TEST
-        published = path.read_bytes()
-
-        def expect(message, old, new):
-            path.write_bytes(published)
-            builders.edit(path, old, new)
-            with pytest.raises(ValueError, match=f"{path.name}.*{message}"):
-                self.table(folder)
+        expect = self.faults(TEST)
 
         must = "there must be a genre and a file, as in blues/blues.00029.wav; received"
         expect(f"line 2: {must} 'reggae/rock.00034.wav'", b"reggae/reggae", b"reggae/rock")

@@ -69,15 +69,7 @@ class MagnaTagATuneTest(builders.BuilderTestCase):
         assert len(self.table(folder, "top50")) == len(self.table(folder, "top50_clean")) + 1
 
     def test_what_is_wrong_is_named_with_its_line(self):
-        folder = self.copy()
-        path = folder / module.ANNOTATIONS
-        published = path.read_bytes()
-
-        def expect(message, old, new):
-            path.write_bytes(published)
-            builders.edit(path, old, new)
-            with pytest.raises(ValueError, match=message):
-                self.table(folder)
+        expect = self.faults(module.ANNOTATIONS)
 
         expect("line 4: `mp3_path` must begin with a folder 0 to f; received 'x/a_choir", b"b/a_choir", b"x/a_choir")
         expect("line 4: '2' is on line 2 already", b'\n"4"', b'\n"2"')

@@ -116,15 +116,7 @@ class MTGJamendoTest(_Jamendo, builders.BuilderTestCase):
         }
 
     def test_what_is_wrong_is_named_with_its_line(self):
-        folder = self.copy()
-        path = folder / TEST
-        published = path.read_bytes()
-
-        def expect(message, old, new):
-            path.write_bytes(published)
-            builders.edit(path, old, new)
-            with pytest.raises(ValueError, match=f"{path.name}.*{message}"):
-                self.table(folder)
+        expect = self.faults(TEST)
 
         expect("line 2: unknown tag 'genre---jaz'; did you mean 'genre---jazz'?", b"genre---jazz", b"genre---jaz")
         expect("line 2: unknown tag 'genre---piano'", b"instrument---piano", b"genre---piano")

@@ -265,6 +265,33 @@ def test_chunks_by_hop_and_by_number(stored, sounds):
         starts(chunks=2, hop_samples=5)
 
 
+def test_features_of_whole_tracks_are_cut_by_frames():
+    """As the mel spectrograms of MTG-Jamendo: any number of frames, and no channel."""
+    lengths = {b"a": 50, b"b": 30, b"c": 7}
+    frames = {name: np.arange(count * 4.0, dtype="float32").reshape(count, 4) for name, count in lengths.items()}
+    signature = {
+        "features": tf.TensorSpec((None, 4), tf.float32),
+        "tags": tf.TensorSpec((2,), tf.uint8),
+        "track_id": tf.TensorSpec((), tf.string),
+    }
+    rows = [{"features": frames[name], "tags": [1, 0], "track_id": name} for name in lengths]
+    tracks = tf.data.Dataset.from_generator(lambda: iter(rows), output_signature=signature)
+    features, tags = joined(pipelines.train(tracks, num_frames=10, seed=1, augment=[pipelines.SpecAugment(1, 1, 0, 0)]))
+    assert features.shape == (3, 10, 4, 1)
+    assert tags.tolist() == [[1.0, 0.0]] * 3
+    for crop in features[..., 0]:
+        steps = np.diff(crop[:, 0])
+        assert (steps == 4).all() or list(crop[:7, 0]) == list(frames[b"c"][:, 0])
+    features, _, ids = joined(pipelines.evaluate(tracks, num_frames=20, hop_frames=15, ids=True))
+    starts = [(name, int(chunk[0, 0, 0]) // 4) for name, chunk in zip(ids, features, strict=True)]
+    assert starts == [(b"a", 0), (b"a", 15), (b"a", 30), (b"b", 0), (b"b", 10), (b"c", 0)]
+    with pytest.raises(ValueError, match="`num_frames` must be given, or a `model` of a fixed width"):
+        pipelines.train(tracks)
+    inputs = keras.Input((12, 4, 1))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(inputs)))
+    assert joined(pipelines.train(tracks, model, seed=1))[0].shape == (3, 12, 4, 1)
+
+
 def test_the_number_of_chunks_is_known_where_it_can_be(source):
     """Keras would warn at the end of an evaluation whose length it does not know."""
     tracks, where = source

@@ -81,15 +81,7 @@ class SpeechCommands35Test(builders.BuilderTestCase):
         assert not self.table()["path"].str.contains("noise").any()
 
     def test_what_is_wrong_with_a_list_is_named_with_its_line(self):
-        folder = self.copy()
-        path = folder / V2 / "testing_list.txt"
-        published = path.read_bytes()
-
-        def expect(message, old, new):
-            path.write_bytes(published)
-            builders.edit(path, old, new)
-            with pytest.raises(ValueError, match=message):
-                self.table(folder)
+        expect = self.faults(f"{V2}/testing_list.txt")
 
         here = "testing_list.txt"
         expect(f"{here}: line 3: there is no clip 'cat/1b4c9b80_nohash_0.wav'", b"1b4c9b89", b"1b4c9b80")

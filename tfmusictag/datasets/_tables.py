@@ -6,6 +6,7 @@ Everything here raises ValueError, or FileNotFoundError for a file that is missi
 import csv
 import difflib
 import itertools
+import math
 import os
 
 import pandas as pd
@@ -108,6 +109,38 @@ def integers(table, column, path):
         except ValueError:
             raise ValueError(f"{path}, line {line}: `{column}` must be a whole number; received {value!r}.") from None
     return found
+
+
+def numbers(table, column, path, what, *, zero=False):
+    """Returns a column of a table as finite numbers above 0, or from 0 on.
+
+    Args:
+        what: that the numbers are, for the error: seconds.
+
+    Raises:
+        ValueError: a value is none.
+    """
+    found = []
+    for line, value in zip(table["line"], table[column], strict=True):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 <= number < math.inf or (number == 0 and not zero):
+            raise ValueError(f"{path}, line {line}: `{column}` must be {what}; received {value!r}.")
+        found.append(number)
+    return found
+
+
+def apart(table, seen, path):
+    """Refuses tracks that another file has, and adds those of this one to `seen`, the names of files by track.
+
+    Raises:
+        ValueError: with the lines.
+    """
+    rows = zip(table["line"], table["track_id"], strict=True)
+    refuse([f"line {line}: {track!r} is in {seen[track]} already" for line, track in rows if track in seen], path)
+    seen.update(dict.fromkeys(table["track_id"], os.path.basename(path)))
 
 
 def check(table, tags, path):

@@ -1,7 +1,7 @@
 """Augmentation of batches on the graph, drawn from the pipeline's seed: the same seed changes them in the same way.
 
 Each is called with a batch and a seed (two int64) and returns the batch: waveforms `(batch, samples)` or features
-`(batch, frames, bands, 1)`, float32. `Mixup` takes the tags as well.
+`(batch, frames, bands, 1)`, float32, as its `takes` says. `Mixup` takes either, and the tags as well.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ import tensorflow as tf
 class Gain:
     """Makes each waveform louder or softer by a number of decibels between `low_db` and `high_db`."""
 
+    takes = "waveforms"
     low_db: float = -6.0
     high_db: float = 6.0
 
@@ -31,6 +32,7 @@ class Gain:
 class Noise:
     """Adds white Gaussian noise to each waveform, between `low_db` and `high_db` below it in power; silence stays."""
 
+    takes = "waveforms"
     low_db: float = 20.0
     high_db: float = 60.0
 
@@ -49,6 +51,7 @@ class Noise:
 class Polarity:
     """Turns each waveform upside down with a probability."""
 
+    takes = "waveforms"
     probability: float = 0.5
 
     def __post_init__(self):
@@ -92,7 +95,7 @@ class SpecAugment:
         ValueError: a width below 1, or a number below 0; when it is used, a width of more than the features have.
     """
 
-    takes_features = True
+    takes = "features"
 
     def __init__(self, freq_mask_param, time_mask_param, n_freq_masks=1, n_time_masks=1, mask_value=0.0):
         for name, least, value in (

@@ -2,6 +2,8 @@
 
 import functools
 import os
+import threading
+import weakref
 
 import numpy as np
 
@@ -20,7 +22,9 @@ class Index:
         shards = [shard for shard in manifest["shards"] if split in (None, shard["split"])]
         self._folder = os.path.abspath(folder)
         self._paths = [os.path.join(folder, shard["name"]) for shard in shards]
-        self._files = [None] * len(shards)
+        # Descriptors, which need no closing in any order when nobody wants the index any more.
+        self._files, self._opening = {}, threading.Lock()
+        weakref.finalize(self, _close, self._files)
         rows = [(number, *track) for number, shard in enumerate(shards) for track in shard["tracks"]]
         self.shard, self.position, self.samples = (
             np.array([row[column] for row in rows], np.int64) for column in (0, 2, 3)
@@ -28,10 +32,6 @@ class Index:
         self.tags = np.zeros((len(rows), len(manifest["tags"])), np.float32)
         for hot, row in zip(self.tags, rows, strict=True):
             hot[row[4]] = 1.0
-
-    def __del__(self):
-        for file in filter(None, self._files):
-            file.close()
 
     def check(self):
         """Refuses shards whose bytes are not those of the manifest: what is read in place is not checked by itself.
@@ -48,14 +48,23 @@ class Index:
         """Returns crops, int16 (crops, width): `samples` from the byte `position` on, repeated until they fill one."""
         crops = np.empty((len(shard), width), "<i2")
         for crop, number, begin, count in zip(crops, shard, position, samples, strict=True):
-            if self._files[number] is None:
-                self._files[number] = open(self._paths[number], "rb", buffering=0)  # noqa: SIM115 (closed with the index)
-            got = os.preadv(self._files[number].fileno(), [crop[:count]], begin)
+            got = os.preadv(self._file(int(number)), [crop[:count]], begin)
             if got != 2 * count:
                 raise OSError(f"{self._paths[number]} has become shorter while it was read.")
             if count < width:
                 crop[count:] = np.resize(crop[:count], width)[count:]
         return crops
+
+    def _file(self, number):
+        with self._opening:
+            if number not in self._files:
+                self._files[number] = os.open(self._paths[number], os.O_RDONLY | os.O_CLOEXEC)
+            return self._files[number]
+
+
+def _close(files):
+    for file in files.values():
+        os.close(file)
 
 
 @functools.lru_cache(maxsize=256)

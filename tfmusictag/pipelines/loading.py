@@ -1,11 +1,12 @@
 """From the tracks of a source to batches of waveforms or features and their tags."""
 
+import dataclasses
 import random
 
 import tensorflow as tf
 
 from tfmusictag import applications, errors
-from tfmusictag.pipelines import augmenting, sources
+from tfmusictag.pipelines import cutting, sources
 
 _FULL_SCALE = 32_768.0
 _AHEAD = 2  # batches that wait
@@ -17,6 +18,7 @@ def train(
     *,
     split="train",
     num_samples=None,
+    num_frames=None,
     sample_rate=None,
     batch_size=32,
     seed=None,
@@ -32,15 +34,15 @@ def train(
 
     Crops begin anywhere in a track, elsewhere in every epoch; a track that is shorter is repeated until it fills one.
     Of uncompressed records no more than the crop is read; so their bytes are compared with the manifest before, once in
-    a process. Stored features are taken as they are, a window an example. The same seed gives the same batches, in
-    every epoch.
+    a process. Features of windows are taken as they are, a window an example, and of those of whole tracks crops of
+    frames. The same seed gives the same batches, in every epoch.
 
     Args:
         tracks: a folder of records, a dataset of tfds or its name, a table of files: see `source`.
-        model: the name of an application or a keras.Model, which says `num_samples` and, if it has a front-end,
-            `sample_rate`; with its own front-end (`settings`) features are checked.
+        model: the name of an application or a keras.Model, which says `num_samples` or `num_frames` and, if it has a
+            front-end, `sample_rate`.
         split: of the tracks, None for all.
-        num_samples: the length of a crop.
+        num_samples, num_frames: the length of a crop of waveforms, or of features of whole tracks.
         sample_rate: of the waveforms, in Hz; stored ones must have it.
         batch_size: crops a batch.
         seed: of all that is random; None draws one from Python's `random`, which `keras.utils.set_random_seed` seeds.
@@ -61,24 +63,23 @@ def train(
     seed = random.getrandbits(31) if seed is None else _whole("seed", seed, 0)
     _whole("batch_size", batch_size, 1)
     _whole("shuffle", shuffle, 0)
-    num_samples, sample_rate, classes = _wanted(model, num_samples, sample_rate)
-    found = sources.source(tracks, split, sample_rate=sample_rate, shuffle_files=shuffle > 0, seed=seed, **where)
-    _check(found, num_samples, sample_rate, classes)
-    for change in (*augment, *([] if mixup is None else [mixup])):
-        if found.has_features != getattr(change, "takes_features", found.has_features):
-            raise ValueError(f"{type(change).__name__} changes features; these are waveforms.")
-        if found.has_features and isinstance(change, augmenting.Gain | augmenting.Noise | augmenting.Polarity):
-            raise ValueError(f"{type(change).__name__} changes waveforms; these are features.")
+    wanted = _wanted(model, num_samples, num_frames, sample_rate)
+    where = {"sample_rate": wanted.sample_rate, "shuffle_files": shuffle > 0, "seed": seed, **where}
+    found = sources.source(tracks, split, **where)
+    width = _width(found, wanted)
+    for change in augment:
+        if getattr(change, "takes", found.kind) != found.kind:
+            raise ValueError(f"{type(change).__name__} changes {change.takes}; these are {found.kind}.")
     weights = _weights(class_weights, found)
 
     if found.index is not None and not cache:
         found.index.check()
-        dataset = _crops_in_place(found, num_samples, shuffle, seed).batch(batch_size, drop_remainder)
-        dataset = dataset.map(_reader(found.index, num_samples), tf.data.AUTOTUNE)
+        dataset = _crops_in_place(found, width, shuffle, seed).batch(batch_size, drop_remainder)
+        dataset = dataset.map(_reader(found.index, width), tf.data.AUTOTUNE)
     else:
         dataset = _cached(found.tracks, cache)
-        if not found.has_features:
-            dataset = tf.data.Dataset.zip(dataset, _seeds(seed + 1)).map(_cropper(num_samples), tf.data.AUTOTUNE)
+        if width is not None:
+            dataset = tf.data.Dataset.zip(dataset, _seeds(seed + 1)).map(cutting.cropper(width), tf.data.AUTOTUNE)
         if shuffle:
             dataset = dataset.shuffle(shuffle, seed=seed, reshuffle_each_iteration=True)
         dataset = dataset.batch(batch_size, drop_remainder)
@@ -102,9 +103,11 @@ def evaluate(
     *,
     split="test",
     num_samples=None,
+    num_frames=None,
     sample_rate=None,
     batch_size=32,
     hop_samples=None,
+    hop_frames=None,
     chunks=None,
     ids=False,
     cache=False,
@@ -115,30 +118,34 @@ def evaluate(
     Its length is known with `chunks`, and of records; else Keras warns where the data ends, which is no harm.
 
     Args:
-        tracks, model, split, num_samples, sample_rate, batch_size, cache, **where: as for `train`.
-        hop_samples: from chunk to chunk; None lets them follow each other. One more ends with the track, if none does.
+        tracks, model, split, num_samples, num_frames, sample_rate, batch_size, cache, **where: as for `train`.
+        hop_samples, hop_frames: from chunk to chunk; None lets them follow each other. One more ends with the track, if
+            none does.
         chunks: as many of each track, the first at its beginning and the last at its end; a single one lies in its
-            middle. In place of `hop_samples`.
+            middle. In place of a hop.
         ids: gives `(waveforms, tags, track_ids)`, for averaging the chunks of a track.
 
     Raises:
-        ValueError: as for `train`; both `hop_samples` and `chunks`.
+        ValueError: as for `train`; both a hop and `chunks`.
     """
     _whole("batch_size", batch_size, 1)
-    if hop_samples is not None and chunks is not None:
-        raise ValueError(f"`hop_samples` or `chunks` must be None; received {hop_samples!r} and {chunks!r}.")
-    for name, value in (("hop_samples", hop_samples), ("chunks", chunks)):
+    for name, value in (("hop_samples", hop_samples), ("hop_frames", hop_frames)):
+        if value is not None and chunks is not None:
+            raise ValueError(f"`{name}` or `chunks` must be None; received {value!r} and {chunks!r}.")
+    for name, value in (("hop_samples", hop_samples), ("hop_frames", hop_frames), ("chunks", chunks)):
         if value is not None:
             _whole(name, value, 1)
-    num_samples, sample_rate, classes = _wanted(model, num_samples, sample_rate)
-    found = sources.source(tracks, split, sample_rate=sample_rate, **where)
-    _check(found, num_samples, sample_rate, classes)
+    wanted = _wanted(model, num_samples, num_frames, sample_rate)
+    found = sources.source(tracks, split, sample_rate=wanted.sample_rate, **where)
+    width = _width(found, wanted)
     dataset = _cached(found.tracks, cache)
-    if not found.has_features:
-        hop_samples = hop_samples or num_samples
-        count = _num_chunks(found, num_samples, hop_samples, chunks)
-        dataset = dataset.flat_map(_cutter(num_samples, hop_samples, chunks))
-        if count is not None:
+    if width is not None:
+        hop = (hop_frames if found.kind == "features" else hop_samples) or width
+        dataset = dataset.flat_map(cutting.cutter(width, hop, chunks))
+        count = None if found.index is None else cutting.num_chunks(found.index.samples.tolist(), width, hop)
+        if chunks is not None:
+            count = int(found.tracks.cardinality()) * chunks
+        if count is not None and count >= 0:
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
 
     def finish(batch):
@@ -151,38 +158,55 @@ def evaluate(
 # --- what is wanted, and what is there ----------------------------------------------------------------------------
 
 
-def _wanted(model, num_samples, sample_rate):
-    """Returns the samples, the rate and the number of tags that a model takes; None for what is not known."""
-    classes = None
-    if isinstance(model, str):
-        card = applications.card(model)
-        num_samples, sample_rate = num_samples or card.input_samples, sample_rate or card.sample_rate
-    elif model is not None:
-        shape = model.input_shape
-        if len(shape) == 2:
-            num_samples = num_samples or shape[1]
-        classes = model.output_shape[-1] if len(model.output_shape) == 2 else None
-        for layer in model.layers:
-            if hasattr(layer, "framing"):
-                sample_rate = sample_rate or layer.sample_rate
-    for name, value in (("num_samples", num_samples), ("sample_rate", sample_rate)):
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """What a caller and a model want of tracks; None for what neither says."""
+
+    num_samples: int | None
+    num_frames: int | None
+    sample_rate: int | None
+    classes: int | None = None
+
+
+def _wanted(model, num_samples, num_frames, sample_rate):
+    said = {"num_samples": num_samples, "num_frames": num_frames, "sample_rate": sample_rate}
+    for name, value in said.items():
         if value is not None:
             _whole(name, value, 1)
-    return num_samples, sample_rate, classes
+    known = {}
+    if isinstance(model, str):
+        card = applications.card(model)
+        known = {"num_samples": card.input_samples, "sample_rate": card.sample_rate}
+    elif model is not None:
+        shape, scores = model.input_shape, model.output_shape
+        known["num_samples" if len(shape) == 2 else "num_frames"] = shape[1]
+        known["classes"] = scores[-1] if len(scores) == 2 else None
+        known["sample_rate"] = next((layer.sample_rate for layer in model.layers if hasattr(layer, "framing")), None)
+    return _Wanted(**{**said, **known, **{name: value for name, value in said.items() if value is not None}})
 
 
-def _check(found, num_samples, sample_rate, classes):
-    if found.has_features:
-        return
-    if num_samples is None:
-        raise ValueError("`num_samples` must be given, or a `model` of a fixed width.")
-    if None not in (sample_rate, found.sample_rate) and sample_rate != found.sample_rate:
-        raise ValueError(
-            f"`sample_rate` must be that of the tracks, {found.sample_rate} Hz; received {sample_rate} Hz."
-        )
-    width = found.tracks.element_spec["tags"].shape[-1]
-    if None not in (classes, width) and classes != width:
-        raise ValueError(f"`model` must have an output for each of the {width} tags; it has {classes}.")
+def _width(found, wanted):
+    """Returns how long crops are, in samples or frames; None for features that are windows already.
+
+    Raises:
+        ValueError: a length that nobody says; tracks of another rate or number of tags than the model's.
+    """
+    tags = found.tracks.element_spec["tags"].shape[-1]
+    if None not in (wanted.classes, tags) and wanted.classes != tags:
+        raise ValueError(f"`model` must have an output for each of the {tags} tags; it has {wanted.classes}.")
+    if found.kind == "features":
+        if found.tracks.element_spec["features"].shape[0] is not None:
+            return None
+        name, width = "num_frames", wanted.num_frames
+    else:
+        name, width = "num_samples", wanted.num_samples
+        if None not in (wanted.sample_rate, found.sample_rate) and wanted.sample_rate != found.sample_rate:
+            raise ValueError(
+                f"`sample_rate` must be that of the tracks, {found.sample_rate} Hz; received {wanted.sample_rate} Hz."
+            )
+    if width is None:
+        raise ValueError(f"`{name}` must be given, or a `model` of a fixed width.")
+    return width
 
 
 def _whole(name, value, least):
@@ -230,26 +254,6 @@ def _split(seed, index):
     return tf.random.experimental.stateless_fold_in(seed, index)
 
 
-def _length(track):
-    """Returns the number of a track's samples."""
-    if "pcm_int16" in track:
-        return tf.strings.length(track["pcm_int16"]) // 2
-    return tf.shape(track["audio"])[0]
-
-
-def _cut(track, start, count):
-    """Returns `count` samples of a track from `start` on."""
-    if "pcm_int16" in track:
-        # The rest of the track is not unpacked.
-        return tf.io.decode_raw(tf.strings.substr(track["pcm_int16"], 2 * start, 2 * count), tf.int16)
-    return track["audio"][start : start + count]
-
-
-def _repeated(samples, length, num_samples):
-    """Returns `num_samples` samples: the track over and over."""
-    return tf.tile(samples, [num_samples // tf.maximum(length, 1) + 1])[:num_samples]
-
-
 def _crops_in_place(found, num_samples, shuffle, seed):
     """Returns a dataset of where crops lie in the shards, all tracks mixed."""
     index = found.index
@@ -259,7 +263,7 @@ def _crops_in_place(found, num_samples, shuffle, seed):
 
     def place(track, seed):
         shard, position, length, tags = track
-        start = _start(length, num_samples, seed)
+        start = cutting.start(length, num_samples, seed)
         return shard, position + 2 * start, tf.minimum(length, num_samples), tags
 
     return tf.data.Dataset.zip(places, _seeds(seed + 1)).map(place)
@@ -270,65 +274,15 @@ def _reader(index, num_samples):
         crops = tf.numpy_function(
             lambda *where: index.read(*where, num_samples), [shard, position, samples], tf.int16, stateful=False
         )
-        return {"audio": tf.ensure_shape(crops, (None, num_samples)), "tags": tags}
+        return {"sound": tf.ensure_shape(crops, (None, num_samples)), "tags": tags}
 
     return read
 
 
-def _start(length, num_samples, seed):
-    """Draws where a crop begins."""
-    spare = tf.maximum(length - num_samples, 0)
-    return tf.random.stateless_uniform((), seed, 0, spare + 1, length.dtype)
-
-
-def _cropper(num_samples):
-    def crop(track, seed):
-        length = _length(track)
-        start = _start(length, num_samples, seed)
-        samples = _cut(track, start, tf.minimum(length, num_samples))
-        samples = tf.cond(length < num_samples, lambda: _repeated(samples, length, num_samples), lambda: samples)
-        return {"audio": tf.ensure_shape(samples, (num_samples,)), "tags": track["tags"]}
-
-    return crop
-
-
-def _cutter(num_samples, hop_samples, chunks):
-    def cut(track):
-        length = _length(track)
-        samples = _cut(track, 0, length)
-        samples = tf.cond(length < num_samples, lambda: _repeated(samples, length, num_samples), lambda: samples)
-        last = tf.maximum(length - num_samples, 0)
-        if chunks is None:
-            starts = tf.range(0, last + 1, hop_samples)
-            starts = tf.cond(starts[-1] < last, lambda: tf.concat([starts, [last]], 0), lambda: starts)
-        elif chunks == 1:
-            starts = last[None] // 2
-        else:
-            starts = tf.cast(tf.range(chunks, dtype=tf.int64) * tf.cast(last, tf.int64) // (chunks - 1), tf.int32)
-        cut = tf.data.Dataset.from_tensor_slices(starts).map(
-            lambda start: tf.ensure_shape(samples[start : start + num_samples], (num_samples,))
-        )
-        return cut.map(lambda chunk: {"audio": chunk, "tags": track["tags"], "track_id": track["track_id"]})
-
-    return cut
-
-
-def _num_chunks(found, num_samples, hop_samples, chunks):
-    """Returns the number of chunks of all tracks, None where it is not known."""
-    if chunks is not None:
-        tracks = int(found.tracks.cardinality())
-        return tracks * chunks if tracks >= 0 else None
-    if found.index is None:
-        return None
-    return sum(1 + -(-max(length - num_samples, 0) // hop_samples) for length in found.index.samples.tolist())
-
-
 def _inputs(batch):
-    """Returns a batch of features as it is, of samples as float32 in [-1, 1]."""
-    if "features" in batch:
-        return batch["features"]
-    samples = batch["audio"]
-    return tf.cast(samples, tf.float32) / _FULL_SCALE if samples.dtype == tf.int16 else samples
+    """Returns a batch of features as it is, of int16 samples as float32 in [-1, 1]."""
+    sound = batch["sound" if "sound" in batch else "features"]
+    return tf.cast(sound, tf.float32) / _FULL_SCALE if sound.dtype == tf.int16 else sound
 
 
 def _sample_weights(tags, weights):

@@ -23,7 +23,7 @@ class Source:
 
     Attributes:
         tracks: a tf.data.Dataset of `{"track_id", "tags"}` and `"pcm_int16"` (bytes), `"audio"` (int16 or float32
-            `(samples,)`) or `"features"` `(frames, bands, 1)`.
+            `(samples,)`) or `"features"` `(frames, bands, 1)`, whose frames may be any number.
         tags: their names in order; empty where they are not known.
         sample_rate: in Hz; None where it is not known.
         index: where the tracks lie in uncompressed records, an `in_place.Index`; None elsewhere.
@@ -35,8 +35,8 @@ class Source:
     index: object = None
 
     @property
-    def has_features(self):
-        return "features" in self.tracks.element_spec
+    def kind(self):
+        return "features" if "features" in self.tracks.element_spec else "waveforms"
 
 
 def source(
@@ -109,8 +109,10 @@ def _dataset(dataset, tags, sample_rate):
         raise ValueError(f"`tracks` must be a dataset of dictionaries with `audio` and `tags`; received {spec}.")
 
     def chosen(track):
-        number = track.get("track_id", tf.constant(""))
-        return {"track_id": number, sound[0]: track[sound[0]], "tags": tf.cast(track["tags"], tf.float32)}
+        number, values = track.get("track_id", tf.constant("")), track[sound[0]]
+        if sound[0] == "features" and values.shape.rank == 2:
+            values = values[..., None]  # (frames, bands, 1)
+        return {"track_id": number, sound[0]: values, "tags": tf.cast(track["tags"], tf.float32)}
 
     return Source(dataset.map(chosen, tf.data.AUTOTUNE), tuple(tags or ()), sample_rate)
 

@@ -1,6 +1,5 @@
 """Extended Ballroom: 4,180 excerpts of 30 s of 13 ballroom dances (Marchand and Peeters, ISMIR 2016, late-breaking)."""
 
-import math
 import re
 import xml.parsers.expat
 
@@ -59,7 +58,7 @@ def metadata(manual_dir, config="extended_ballroom"):
             "artist": songs["artist"],
             "title": songs["title"],
             "album": songs["album"],
-            "bpm": songs["bpm"],
+            "bpm": _tables.numbers(songs, "bpm", path, "beats per minute"),
             "line": songs["line"],
         }
     )
@@ -125,7 +124,7 @@ def _parse(path):
         above.append(element)
         if element == _SONG:
             song = {name: fact(element, facts, name) for name in _FACTS}
-            songs.append({"genre": above[1], **song, "bpm": _tempo(song["bpm"], line, path), "line": line})
+            songs.append({"genre": above[1], **song, "line": line})
         elif element in _REPETITIONS:
             links.append((line, songs[-1]["id"], fact(element, facts, "id")))
 
@@ -139,16 +138,6 @@ def _parse(path):
         message = xml.parsers.expat.ErrorString(error.code)
         raise ValueError(f"{path}, line {error.lineno}: it must be XML, and is not: {message}.") from error
     return pd.DataFrame(songs, columns=["genre", *_FACTS, "line"]), links
-
-
-def _tempo(value, line, path):
-    try:
-        tempo = float(value)
-    except ValueError:
-        tempo = math.nan
-    if not 0 < tempo < math.inf:
-        raise ValueError(f"{path}, line {line}: `bpm` must be beats per minute; received {value!r}.")
-    return tempo
 
 
 def _groups(ids, pairs):

@@ -1,7 +1,6 @@
 """GTZAN's ten genres (Tzanetakis and Cook 2002) in the fault-filtered split: 930 clips (Kereliuk et al. 2015)."""
 
 import dataclasses
-import os
 
 import pandas as pd
 import tensorflow_datasets as tfds
@@ -51,9 +50,7 @@ def metadata(manual_dir, config="fault_filtered"):
             path,
         )
         _tables.check(part, GENRES, path)
-        twice = [(line, track) for line, track in zip(part["line"], part["track_id"], strict=True) if track in found]
-        _tables.refuse([f"line {line}: {track!r} is in {found[track]} already" for line, track in twice], path)
-        found.update(dict.fromkeys(part["track_id"], os.path.basename(path)))
+        _tables.apart(part, found, path)
         parts.append(part)
     return _builder.finish(pd.concat(parts), GENRES, path)
 

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import math
-import os
 import re
 
 import numpy as np
@@ -56,9 +54,7 @@ def metadata(manual_dir, config="top50_split0"):
         path = _tables.find(manual_dir, f"data/splits/split-{config.number}/autotagging{infix}-{split}.tsv")
         part = _part(path, tags, config.form)
         part.insert(2, "split", split)
-        twice = [(line, track) for line, track in zip(part["line"], part["track_id"], strict=True) if track in found]
-        _tables.refuse([f"line {line}: {track!r} is in {found[track]} already" for line, track in twice], path)
-        found.update(dict.fromkeys(part["track_id"], os.path.basename(path)))
+        _tables.apart(part, found, path)
         parts.append(part)
     return _builder.finish(pd.concat(parts), tags, path)
 
@@ -151,9 +147,7 @@ def _part(path, tags, form):
             "tags": [[full[name] for name in names] for names in rows["tags"]],
             "artist_id": rows["ARTIST_ID"],
             "album_id": rows["ALBUM_ID"],
-            "duration_s": [
-                _seconds(value, line, path) for value, line in zip(rows["DURATION"], rows["line"], strict=True)
-            ],
+            "duration_s": _tables.numbers(rows, "DURATION", path, "seconds"),
             "line": rows["line"],
         }
     )
@@ -162,13 +156,3 @@ def _part(path, tags, form):
 def _file(track):
     number = re.fullmatch("track_([0-9]+)", track)
     return number and f"{int(number[1]) % 100:02}/{int(number[1])}.mp3"
-
-
-def _seconds(value, line, path):
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"{path}, line {line}: `DURATION` must be seconds; received {value!r}.")
-    return seconds

@@ -1,6 +1,5 @@
 """UrbanSound8K: 8,732 slices of urban sounds of 10 classes, in ten folds (Salamon et al., ACM Multimedia 2014)."""
 
-import math
 import re
 
 import numpy as np
@@ -57,8 +56,8 @@ def metadata(manual_dir, config="folds"):
             "tags": [[name] for name in rows["class"]],
             "fs_id": numbers["fsID"],
             "salience": numbers["salience"],
-            "start_s": _seconds(rows, "start", path),
-            "end_s": _seconds(rows, "end", path),
+            "start_s": _tables.numbers(rows, "start", path, "a time in seconds", zero=True),
+            "end_s": _tables.numbers(rows, "end", path, "a time in seconds", zero=True),
             "line": rows["line"],
         }
     )
@@ -105,17 +104,3 @@ def _check(rows, path):
             rule = "a slice must be named `<fsID>-<classID>-<occurrence>-<slice>.wav`, as its row says"
             faults.append(f"line {line}: {rule}; received {name!r}, {fs_id}, {class_id}")
     _tables.refuse(faults, path)
-
-
-def _seconds(rows, column, path):
-    """Returns a column as numbers."""
-    found = []
-    for line, value in zip(rows["line"], rows[column], strict=True):
-        try:
-            seconds = float(value)
-        except ValueError:
-            seconds = math.nan
-        if not 0 <= seconds < math.inf:
-            raise ValueError(f"{path}, line {line}: `{column}` must be a time in seconds; received {value!r}.")
-        found.append(seconds)
-    return found
