@@ -1,5 +1,6 @@
 """Fixtures: a cache of the tests' own, trained weights, hostile files."""
 
+import json
 import os
 import pathlib
 
@@ -41,3 +42,21 @@ def real_clip():
         return path
 
     return find
+
+
+@pytest.fixture
+def run_records(capfd):
+    """Runs `tfmusictag records`; returns its exit status, the lines of standard output and standard error."""
+
+    from tfmusictag import cli
+
+    def run(*arguments):
+        capfd.readouterr()
+        try:
+            status = cli.main(["records", *map(os.fspath, arguments)])
+        except SystemExit as ended:
+            status = ended.code
+        out, err = capfd.readouterr()
+        return status, [json.loads(line) for line in out.splitlines()], err
+
+    return run

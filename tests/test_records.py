@@ -14,7 +14,7 @@ import soundfile
 import tensorflow as tf
 
 import tfmusictag as tmt
-from tfmusictag import cli, errors
+from tfmusictag import errors
 from tfmusictag.records import manifest, schema
 
 NAME = "jtfs_packnet"
@@ -363,29 +363,13 @@ def test_only_a_folder_is_verified(tmp_path):
 # --- the command line ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def run(capfd):
-    """Runs `tfmusictag records`; returns its exit status, the lines of standard output and standard error."""
-
-    def run(*arguments):
-        capfd.readouterr()
-        try:
-            status = cli.main(["records", *map(os.fspath, arguments)])
-        except SystemExit as ended:
-            status = ended.code
-        out, err = capfd.readouterr()
-        return status, [json.loads(line) for line in out.splitlines()], err
-
-    return run
-
-
-def test_from_the_command_line(run, songs, tmp_path):
+def test_from_the_command_line(run_records, songs, tmp_path):
     folder = tmp_path / "stored"
     more = tmp_path / "more" / "deeper"
     more.mkdir(parents=True)
     (more / "a.wav").write_bytes((songs / "a.wav").read_bytes())
     arguments = ("features", songs, more.parent, "--recursive", "--model", "musicnn", "--shards", "2")
-    status, lines, err = run(*arguments, "--output", folder)
+    status, lines, err = run_records(*arguments, "--output", folder)
     assert status == 1, err
     failures = [(os.path.basename(line["path"]), line["status"], line["code"]) for line in lines]
     assert failures == [("late.wav", "error", "not_finite"), ("letter.mp3", "error", "not_audio")]
@@ -393,32 +377,36 @@ def test_from_the_command_line(run, songs, tmp_path):
     stored = {row["track_id"] for row in tmt.records.read_features(folder).as_numpy_iterator()}
     assert os.fsencode(more / "a.wav") in stored
 
-    assert run("verify", folder)[:2] == (0, [])
-    assert run(*arguments, "--output", folder)[:2] == (1, lines), "what is there already is left, and told again"
-    status, _, err = run("features", songs / "a.wav", "--model", "musicnn", "--output", folder)
+    assert run_records("verify", folder)[:2] == (0, [])
+    assert run_records(*arguments, "--output", folder)[:2] == (1, lines), (
+        "what is there already is left, and told again"
+    )
+    status, _, err = run_records("features", songs / "a.wav", "--model", "musicnn", "--output", folder)
     assert status == 2
     assert err.endswith("Overwriting replaces it and must be asked for. --overwrite does so.\n")
-    assert run("features", songs / "a.wav", "--model", "musicnn", "--output", folder, "--overwrite", "--quiet") == (
+    assert run_records(
+        "features", songs / "a.wav", "--model", "musicnn", "--output", folder, "--overwrite", "--quiet"
+    ) == (
         *(0, []),
         "",
     )
     (folder / "features-00000-of-00001.tfrecord").unlink()
-    status, [line], _ = run("verify", folder)
+    status, [line], _ = run_records("verify", folder)
     assert status == 1
     assert line["code"] == "missing"
     assert line["path"] == os.fspath(folder / "features-00000-of-00001.tfrecord")
 
 
-def test_wrong_calls(run, tmp_path, monkeypatch):
-    assert run()[0] == 2
-    assert run("features", "a.wav")[0] == 2
-    assert run("features", "--output", tmp_path / "new")[0] == 2
-    assert run("features", "a.wav", "--output", tmp_path / "new", "--model", "musicn")[0] == 2
-    assert run("features", "a.wav", "--output", tmp_path / "new", "--shards", "0")[0] == 2
-    assert run("verify", tmp_path / "nowhere")[0] == 2
+def test_wrong_calls(run_records, tmp_path, monkeypatch):
+    assert run_records()[0] == 2
+    assert run_records("features", "a.wav")[0] == 2
+    assert run_records("features", "--output", tmp_path / "new")[0] == 2
+    assert run_records("features", "a.wav", "--output", tmp_path / "new", "--model", "musicn")[0] == 2
+    assert run_records("features", "a.wav", "--output", tmp_path / "new", "--shards", "0")[0] == 2
+    assert run_records("verify", tmp_path / "nowhere")[0] == 2
 
     def refuse(*_, **__):
         raise errors.ModelError("damaged", "the weights are damaged")
 
     monkeypatch.setattr(tmt.records, "write_features", refuse)
-    assert run("features", "a.wav", "--output", tmp_path / "new")[0] == 3
+    assert run_records("features", "a.wav", "--output", tmp_path / "new")[0] == 3

@@ -16,7 +16,7 @@ import soundfile
 import tensorflow as tf
 
 import tfmusictag as tmt
-from tfmusictag import audio, cli
+from tfmusictag import audio
 from tfmusictag.records import manifest, schema
 
 RATE = 16_000
@@ -481,48 +481,32 @@ def test_parts_that_do_not_go_together(music, written, parts, tmp_path):
 # --- the command line ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def run(capfd):
-    """Runs `tfmusictag records`; returns its exit status, the lines of standard output and standard error."""
-
-    def run(*arguments):
-        capfd.readouterr()
-        try:
-            status = cli.main(["records", *map(os.fspath, arguments)])
-        except SystemExit as ended:
-            status = ended.code
-        out, err = capfd.readouterr()
-        return status, [json.loads(line) for line in out.splitlines()], err
-
-    return run
-
-
-def test_a_folder_from_the_command_line(run, music, tmp_path):
+def test_a_folder_from_the_command_line(run_records, music, tmp_path):
     """Sub-folders are classes; so they are called train, validation and test here."""
     one, two, whole = (tmp_path / name for name in ("one", "two", "whole"))
     for number, folder in enumerate((one, two), 1):
-        assert run("build", music, "--output", folder, "--shard", f"{number}/2")[:2] == (0, [])
-    assert run("merge", one, two, "--output", whole)[:2] == (0, [])
-    assert run("verify", whole)[:2] == (0, [])
+        assert run_records("build", music, "--output", folder, "--shard", f"{number}/2")[:2] == (0, [])
+    assert run_records("merge", one, two, "--output", whole)[:2] == (0, [])
+    assert run_records("verify", whole)[:2] == (0, [])
     told = manifest.read(whole)
     assert (told["tags"], told["examples"]) == (["test", "train", "validation"], 14)
-    status, _, err = run("merge", one, two, "--output", whole)
+    status, _, err = run_records("merge", one, two, "--output", whole)
     assert (status, err[-20:]) == (2, "--overwrite does so.\n"[-20:])
 
 
-def test_a_table_from_the_command_line(run, music, tmp_path):
+def test_a_table_from_the_command_line(run_records, music, tmp_path):
     table = tmp_path / "my.csv"
     table.write_text("path,tags\ntrain/0.wav,calm;wild\ntrain/1.wav,loud\nmissing.wav,loud\n")
     arguments = ("build", music, "--table", table, "--output", tmp_path / "records", "--sample-rate", "8000")
-    status, _, err = run(*arguments)
+    status, _, err = run_records(*arguments)
     assert status == 2
     assert "1 of 3 tracks cannot be read" in err
-    status, [line], _ = run(*arguments, "--max-skipped", "0.5")
+    status, [line], _ = run_records(*arguments, "--max-skipped", "0.5")
     assert (status, line["path"], line["code"]) == (1, "missing.wav", "not_found")
     assert manifest.read(tmp_path / "records")["sample_rate"] == 8_000
 
 
-def test_wrong_calls(run, music, tmp_path):
+def test_wrong_calls(run_records, music, tmp_path):
     out = ("--output", tmp_path / "new")
     for arguments, message in (
         (("build", "magnatagatune/top50", *out), "`--manual-dir` must be given with the name of a dataset"),
@@ -534,6 +518,6 @@ def test_wrong_calls(run, music, tmp_path):
         (("build", music, "--shard", "3/2", *out), "must be I/N with 1 <= I <= N"),
         (("merge", music, *out), "`folders` must be at least two"),
     ):
-        status, _, err = run(*arguments)
+        status, _, err = run_records(*arguments)
         assert (status, message in err) == (2, True), err
     assert not (tmp_path / "new").exists()

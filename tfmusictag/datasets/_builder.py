@@ -187,14 +187,14 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self._skip(*failures)
 
 
-def finish(rows, tags, path, *, check_tags=True):
+def finish(rows, tags, path):
     """Makes the table of a dataset from rows with `track_id`, `path`, `split`, `tags`, `line` and more.
 
     Raises:
         ValueError: a track that is there twice, or a tag that is not among `tags`.
     """
     table = rows.reset_index(drop=True)
-    _tables.check(table, tags if check_tags else None, path)
+    _tables.check(table, tags, path)
     first = ["track_id", "path", "split", "tags"]
     table = table[first + [name for name in table.columns if name not in first]]
     table.attrs["tags"] = list(tags)

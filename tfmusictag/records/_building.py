@@ -169,11 +169,10 @@ def _state(folder, plan):
     if held is None:
         return None
     what, found = held
-    differ = [key for key in plan if key != "versions" and found.get(key) != plan[key]]
+    differ = manifests.unlike(found, plan, [key for key in plan if key != "versions"])
     if differ:
-        shown = ", ".join(f"{key}={found.get(key)!r} and not {plan[key]!r}" for key in differ)
         raise FileExistsError(
-            f"{os.fspath(folder)} holds {what} of other settings: {shown}. "
+            f"{os.fspath(folder)} holds {what} of other settings: {', '.join(differ)}. "
             f"Overwriting replaces it and must be asked for."
         )
     if what != manifests.WHOLE:

@@ -269,6 +269,13 @@ def refuse(folder, manifest, *, content=False):
         raise ValueError(f"{os.fspath(folder)}: {'; '.join(map(str, found[:3]))}{more}")
 
 
+def unlike(found, wanted, keys):
+    """Lists in words which of `keys` two dictionaries give other values; one that is missing is None."""
+    return [
+        f"{key}={found.get(key)!r} and not {wanted.get(key)!r}" for key in keys if found.get(key) != wanted.get(key)
+    ]
+
+
 def differences(manifest, settings):
     """Lists in words what differs between the front-end of a manifest and `settings`, a layer or a dictionary."""
     stored = manifest["frontend"]["settings"]

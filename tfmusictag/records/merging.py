@@ -38,10 +38,9 @@ def merge(folders, folder, *, overwrite=False):
     parts = [manifests.read(part) for part in folders]
     first = parts[0]
     for name, part in zip(folders[1:], parts[1:], strict=True):
-        differ = [key for key in {**first, **part} if key not in _OWN and first.get(key) != part.get(key)]
+        differ = manifests.unlike(part, first, [key for key in {**first, **part} if key not in _OWN])
         if differ:
-            shown = ", ".join(f"{key}={part.get(key)!r} and not {first.get(key)!r}" for key in differ)
-            raise ValueError(f"{name} holds other records than {folders[0]}: {shown}.")
+            raise ValueError(f"{name} holds other records than {folders[0]}: {', '.join(differ)}.")
     _check_tracks(folders, parts)
 
     manifests.clear_folder(folder)
