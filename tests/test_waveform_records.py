@@ -342,6 +342,16 @@ def test_a_shard_that_lost_its_end_while_nobody_ran_is_written_again(music, tmp_
     assert content(folder) == whole
 
 
+def test_a_run_that_was_killed_just_after_its_manifest_is_tidied(music, written, tmp_path):
+    folder = copied(written, tmp_path / "records")
+    told = manifest.read(folder)
+    manifest.write_json(folder, manifest.PLAN, {})
+    manifest.write_json(folder, manifest.progress_name(told["shards"][0]["name"]), told["shards"][0])
+    assert tmt.records.verify(folder) == []
+    assert tmt.records.write_waveforms(tracks(), folder, audio_folder=music, shards=4) == told
+    assert content(folder) == content(written)
+
+
 def test_a_full_disk_is_told_and_what_is_whole_stays(music, tmp_path):
     """A limit on the size of files stands in for the disk: the system refuses to write, as it would there."""
     code = f"""

@@ -104,6 +104,8 @@ def begin(job, folder, *, overwrite=False):
     if overwrite:
         manifests.clear_folder(folder)
     elif (found := _state(folder, plan)) is not None:
+        with contextlib.suppress(OSError):  # a run killed after its manifest leaves some; a disk may be read-only
+            manifests.remove_progress(folder)
         return plan, found
     with _written_or_refused(folder):
         os.makedirs(folder, exist_ok=True)
