@@ -139,8 +139,6 @@ def cost(row, rate):
 
 
 def markdown(measured, facts):
-    where = facts["machine"]
-    named = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     lines = [common.HEAD, *(row.markdown() for row, _ in measured), ""]
     lines += [
         "| on one core | times real time | tracks an hour | core hours of 1,000,000 tracks |",
@@ -148,9 +146,8 @@ def markdown(measured, facts):
     ]
     lines += [*(cost(row, rate) for row, rate in measured), ""]
     lines.append(
-        f"- Measured on {facts['date']}: {where['cpu']}, {where['cores']} cores, {where['memory_gb']} GB, load "
-        f"{where['load_before']} before the start; {named}. Seconds are those of the processor. A track is 4 minutes "
-        "of MP3, 44.1 kHz, stereo, on a local disk."
+        f"{common.measured(facts)} Seconds are those of the processor. A track is 4 minutes of MP3, 44.1 kHz, stereo, "
+        "on a local disk."
     )
     return "\n".join(lines)
 

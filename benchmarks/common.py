@@ -96,6 +96,16 @@ def machine(cores):
     }
 
 
+def measured(facts):
+    """Says of {"date", "machine", "versions"} when, where and with what it was measured: a line of a page's list."""
+    where, versions = facts["machine"], facts["versions"]
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"- Measured on {facts['date']}: {where['cpu']}, {where['cores']} cores, {where['memory_gb']} GB, load "
+        f"{where['load_before']} before the start; {named}."
+    )
+
+
 def save(script, rows, facts, table):
     """Writes results/<script>.json, and the table between the script's marks in README.md."""
     results = _HERE / "results" / f"{script}.json"

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 import soxr
-from common import HEAD, Row, faster, in_turns, machine, save
+from common import HEAD, Row, faster, in_turns, machine, measured, save
 
 import tfmusictag as tmt
 from tfmusictag import pipelines
@@ -210,13 +210,7 @@ class Bench:
 
 
 def markdown(rows, facts):
-    where = facts["machine"]
-    named = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    told = (
-        f"- Measured on {facts['date']}: {where['cpu']}, {where['cores']} cores, {where['memory_gb']} GB, load "
-        f"{where['load_before']} before the start; {named}."
-    )
-    return "\n".join([HEAD, *(row.markdown() for row in rows), "", told])
+    return "\n".join([HEAD, *(row.markdown() for row in rows), "", measured(facts)])
 
 
 def main():

@@ -23,7 +23,7 @@ import tempfile
 import time
 
 import numpy as np
-from common import HEAD, Row, faster, in_turns, machine, run, save
+from common import HEAD, Row, faster, in_turns, machine, measured, run, save
 
 import tfmusictag
 
@@ -249,13 +249,7 @@ _ROWS = {"joint": joint, "time": in_time, "length": length, "training": training
 
 
 def markdown(rows, facts):
-    where, what = facts["machine"], facts["versions"]
-    named = ", ".join(f"{name} {version}" for name, version in what.items())
-    lines = [HEAD, *(row.markdown() for row in rows), ""]
-    lines.append(
-        f"- Measured on {facts['date']}: {where['cpu']}, {where['cores']} cores, {where['memory_gb']} GB, load "
-        f"{where['load_before']} before the start; {named}. Clips are noise at 16 kHz."
-    )
+    lines = [HEAD, *(row.markdown() for row in rows), "", f"{measured(facts)} Clips are noise at 16 kHz."]
     for name, error in facts["agreement"].items():
         lines.append(f"- {name}: coefficients differ from kymatio's by {error:.1g} of their norm.")
     if facts["first_call_s"]:

@@ -27,7 +27,7 @@ import time
 import numpy as np
 import soundfile
 import soxr
-from common import HEAD, Row, faster, in_turns, machine, run, save
+from common import HEAD, Row, faster, in_turns, machine, measured, run, save
 
 import tfmusictag
 from tfmusictag.dsp import demo
@@ -271,13 +271,7 @@ def versions():
 
 
 def markdown(rows, facts):
-    where, what = facts["machine"], facts["versions"]
-    named = ", ".join(f"{name} {version}" for name, version in what.items())
-    lines = [HEAD, *(row.markdown() for row in rows), ""]
-    lines += [
-        f"- Measured on {facts['date']}: {where['cpu']}, {where['cores']} cores, {where['memory_gb']} GB, load "
-        f"{where['load_before']} before the start; {named}. The clip: {facts['clip']}.",
-    ]
+    lines = [HEAD, *(row.markdown() for row in rows), "", f"{measured(facts)} The clip: {facts['clip']}."]
     if "first_use_s" in facts:
         first = facts["first_use_s"]
         lines.append(

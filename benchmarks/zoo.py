@@ -20,7 +20,7 @@ import tempfile
 import time
 
 import numpy as np
-from common import HEAD, faster, in_turns, machine, save
+from common import HEAD, faster, in_turns, machine, measured, save
 
 HERE = pathlib.Path(__file__).parent
 CORES = 2
@@ -94,16 +94,13 @@ def measure(name, repeats, facts):
 
 
 def markdown(rows, facts):
-    machine = facts["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     agreement = ", ".join(f"{name} {value:.1g}" for name, value in facts["agreement"].items())
     return "\n".join(
         [
             HEAD,
             *(row.markdown() for row in rows),
             "",
-            f"- Measured on {facts['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
-            f"load {machine['load_before']} before the start; {versions}.",
+            measured(facts),
             f"- Largest difference between the scores of Keras and PyTorch with the same weights: {agreement}.",
         ]
     )

@@ -358,6 +358,28 @@ def test_features_and_the_front_end_that_they_are_of(music, tmp_path):
         )
 
 
+def test_a_model_refuses_features_that_are_not_its_own(music, stored, tmp_path):
+    tmt.records.write_features(table(), tmp_path / "features", model="musicnn", audio_folder=music, shards=1)
+    shape = tmt.records.manifest.read(tmp_path / "features")["feature_shape"]
+    options = {"include_frontend": False, "input_shape": shape, "classes": 3}
+    own, same, other = (tmt.create(name, **options) for name in ("musicnn", "vgg", "musicnn_won"))
+    for model in (own, same, "musicnn"):
+        assert next(iter(pipelines.train(tmp_path / "features", model, batch_size=2)))[0].shape == (2, *shape)
+    message = "must hold features of the front-end of 'musicnn_won'; these are of 'musicnn': .*`settings` names another"
+    for load in (pipelines.train, pipelines.evaluate):
+        with pytest.raises(ValueError, match=message):
+            load(tmp_path / "features", other, split="train")
+    assert pipelines.train(tmp_path / "features", other, settings={"sample_rate": 16_000}) is not None
+    shorter = tmt.create("musicnn", **{**options, "input_shape": (60, 96, 1)})
+    message = r"features of \(60, 96, 1\), which the model takes; they are of \(187, 96, 1\)"
+    with pytest.raises(ValueError, match=message):
+        pipelines.train(tmp_path / "features", shorter)
+    with pytest.raises(ValueError, match="`tracks` must hold waveforms, which the model takes; they hold features"):
+        pipelines.train(tmp_path / "features", tmt.create("musicnn", classes=3))
+    with pytest.raises(ValueError, match="`tracks` must hold features, which the model takes; they hold waveforms"):
+        pipelines.train(stored, own)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

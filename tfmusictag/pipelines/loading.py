@@ -5,7 +5,7 @@ import random
 
 import tensorflow as tf
 
-from tfmusictag import applications, errors
+from tfmusictag import applications, errors, records
 from tfmusictag.pipelines import cutting, sources
 
 _FULL_SCALE = 32_768.0
@@ -40,7 +40,8 @@ def train(
     Args:
         tracks: a folder of records, a dataset of tfds or its name, a table of files: see `source`.
         model: the name of an application or a keras.Model, which says `num_samples` or `num_frames` and, if it has a
-            front-end, `sample_rate`.
+            front-end, `sample_rate`. One of the catalogue's name takes features of its own front-end only, or of the
+            one that `settings` names.
         split: of the tracks, None for all.
         num_samples, num_frames: the length of a crop of waveforms, or of features of whole tracks.
         sample_rate: of the waveforms, in Hz; stored ones must have it.
@@ -66,6 +67,7 @@ def train(
     wanted = _wanted(model, num_samples, num_frames, sample_rate)
     where = {"sample_rate": wanted.sample_rate, "shuffle_files": shuffle > 0, "seed": seed, **where}
     found = sources.source(tracks, split, **where)
+    _refuse_others(found, model, where.get("settings"))
     width = _width(found, wanted)
     for change in augment:
         if getattr(change, "takes", found.kind) != found.kind:
@@ -137,6 +139,7 @@ def evaluate(
             _whole(name, value, 1)
     wanted = _wanted(model, num_samples, num_frames, sample_rate)
     found = sources.source(tracks, split, sample_rate=wanted.sample_rate, **where)
+    _refuse_others(found, model, where.get("settings"))
     width = _width(found, wanted)
     dataset = _cached(found.tracks, cache)
     if width is not None:
@@ -165,6 +168,8 @@ class _Wanted:
     num_samples: int | None
     num_frames: int | None
     sample_rate: int | None
+    kind: str | None = None  # `Source.kind`
+    bands: tuple | None = None  # the shape of features without the frames
     classes: int | None = None
 
 
@@ -179,23 +184,49 @@ def _wanted(model, num_samples, num_frames, sample_rate):
         known = {"num_samples": card.input_samples, "sample_rate": card.sample_rate}
     elif model is not None:
         shape, scores = model.input_shape, model.output_shape
-        known["num_samples" if len(shape) == 2 else "num_frames"] = shape[1]
+        if len(shape) == 2:
+            known.update(kind="waveforms", num_samples=shape[1])
+        else:
+            known.update(kind="features", num_frames=shape[1], bands=tuple(shape[2:]))
         known["classes"] = scores[-1] if len(scores) == 2 else None
         known["sample_rate"] = next((layer.sample_rate for layer in model.layers if hasattr(layer, "framing")), None)
     return _Wanted(**{**said, **known, **{name: value for name, value in said.items() if value is not None}})
+
+
+def _refuse_others(found, model, settings):
+    """Raises a ValueError for stored features of another front-end than the catalogue gives the model's name."""
+    name = getattr(model, "name", model)
+    if found.kind != "features" or found.manifest is None or settings is not None:
+        return
+    if name == found.manifest["model"] or name not in applications.list_models():
+        return
+    differ = records.manifest.differences(found.manifest, records.features.frontend(name)[0])
+    if differ:
+        raise ValueError(
+            f"`tracks` must hold features of the front-end of {name!r}; these are of {found.manifest['model']!r}: "
+            f"{', '.join(differ)}. `settings` names another front-end."
+        )
 
 
 def _width(found, wanted):
     """Returns how long crops are, in samples or frames; None for features that are windows already.
 
     Raises:
-        ValueError: a length that nobody says; tracks of another rate or number of tags than the model's.
+        ValueError: a length that nobody says; tracks of another kind, shape, rate or number of tags than the model's.
     """
+    if wanted.kind not in (None, found.kind):
+        raise ValueError(f"`tracks` must hold {wanted.kind}, which the model takes; they hold {found.kind}.")
     tags = found.tracks.element_spec["tags"].shape[-1]
     if None not in (wanted.classes, tags) and wanted.classes != tags:
         raise ValueError(f"`model` must have an output for each of the {tags} tags; it has {wanted.classes}.")
     if found.kind == "features":
-        if found.tracks.element_spec["features"].shape[0] is not None:
+        frames, *bands = found.tracks.element_spec["features"].shape
+        if wanted.bands is not None and not _fits((frames, *bands), (wanted.num_frames, *wanted.bands)):
+            raise ValueError(
+                f"`tracks` must hold features of {(wanted.num_frames, *wanted.bands)}, which the model takes; they are "
+                f"of {(frames, *bands)}."
+            )
+        if frames is not None:
             return None
         name, width = "num_frames", wanted.num_frames
     else:
@@ -207,6 +238,12 @@ def _width(found, wanted):
     if width is None:
         raise ValueError(f"`{name}` must be given, or a `model` of a fixed width.")
     return width
+
+
+def _fits(shape, wanted):
+    return len(shape) == len(wanted) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(shape, wanted, strict=True)
+    )
 
 
 def _whole(name, value, least):

@@ -27,12 +27,14 @@ class Source:
         tags: their names in order; empty where they are not known.
         sample_rate: in Hz; None where it is not known.
         index: where the tracks lie in uncompressed records, an `in_place.Index`; None elsewhere.
+        manifest: of records; None elsewhere.
     """
 
     tracks: object
     tags: tuple
     sample_rate: int | None
     index: object = None
+    manifest: dict | None = None
 
     @property
     def kind(self):
@@ -125,7 +127,7 @@ def _records(folder, split, settings, order):
         tracks, index = records.read_waveforms(folder, split, **order), None
         if manifest["compression"] is None:
             index = in_place.Index(folder, manifest, split)
-    return Source(tracks, tuple(manifest["tags"]), manifest["sample_rate"], index)
+    return Source(tracks, tuple(manifest["tags"]), manifest["sample_rate"], index, manifest)
 
 
 def _built(builder, split, order):

@@ -51,8 +51,8 @@ def write_features(
     rows, tags = _rows(tracks, tags)
     options = _building.checked(shards, compression, max_skipped, threads)
     manifests.check_folder(folder)
-    frontend, framing = _frontend(model, arguments)
-    compute = _traced(frontend, framing.window_samples)
+    layer, framing = frontend(model, **arguments)
+    compute = _traced(layer, framing.window_samples)
     shape = [int(size) for size in compute.output_shapes[1:]]
 
     def make(row, warnings):
@@ -73,7 +73,7 @@ def write_features(
     settings = {
         "model": model,
         "arguments": arguments,
-        "frontend": {"layer": type(frontend).__name__, "settings": frontend.settings()},
+        "frontend": {"layer": type(layer).__name__, "settings": layer.settings()},
         "framing": dataclasses.asdict(framing),
         "sample_rate": framing.sample_rate,
         "feature_shape": shape,
@@ -132,8 +132,12 @@ def _rows(tracks, tags):
     return [{"track_id": path, "path": path, "split": "features", "tags": []} for path in paths], ()
 
 
-def _frontend(model, arguments):
-    """Builds the application; returns its front-end and how that wants files to be cut."""
+def frontend(model, **arguments):
+    """Builds an application; returns its front-end, a layer, and how that wants files to be cut, a Framing.
+
+    Raises:
+        ValueError: a model without a front-end or with windows of any width.
+    """
     built = applications.create(model, **arguments)
     frontends = [layer for layer in built.layers if hasattr(layer, "framing")]
     width = built.input_shape[-1]
