@@ -1,0 +1,20 @@
+"""Files that get their name when they are whole."""
+
+import contextlib
+import os
+import secrets
+
+
+@contextlib.contextmanager
+def whole(path):
+    """Gives the name, of the same ending, under which a file is written before it takes its own, or none at all."""
+    name, ending = os.path.splitext(os.fspath(path))
+    fresh = f"{name}.{secrets.randbits(64)}.part{ending}"
+    try:
+        yield fresh
+        with open(fresh, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh)
