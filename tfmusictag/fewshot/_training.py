@@ -1,0 +1,39 @@
+"""Training on one random window of each clip an epoch."""
+
+import numpy as np
+
+from tfmusictag._lazy import lazy_module
+from tfmusictag.fewshot import _waveforms
+
+keras = lazy_module("keras")
+
+
+def compile_classifier(model, learning_rate, clip_norm=None):
+    """Compiles a model that gives logits (batch, classes) with SGD without momentum."""
+    optimizer = keras.optimizers.SGD(learning_rate, global_clipnorm=clip_norm)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # The last batch of an epoch has another size, and XLA would compile for each.
+    model.compile(optimizer, loss, jit_compile=False)
+
+
+def fit(model, waveforms, targets, framing, *, epochs, batch_size, rng):
+    """Trains a compiled model: an epoch sees each clip once, in a random order, in a window that begins anywhere."""
+    clips = [_waveforms.edged(waveform, framing) for waveform in waveforms]
+    for _ in range(epochs):
+        order = rng.permutation(len(clips))
+        for batch in np.split(order, range(batch_size, len(order), batch_size)):
+            windows = _waveforms.random_windows([clips[index] for index in batch], framing, rng)
+            model.train_on_batch(windows, targets[batch])
+
+
+def probabilities(model, waveforms, framing, hop):
+    """Returns (clips, classes): softmax of the logits, averaged over the windows of a clip."""
+    from scipy.special import softmax
+
+    logits = _waveforms.over_windows(model.predict_on_batch, waveforms, framing, hop)
+    return np.stack([softmax(own, axis=1).mean(axis=0) for own in logits])
+
+
+def scaled_gradient(x, scale):
+    """Returns a Keras tensor as it is, whose gradient goes on `scale` times as large."""
+    return keras.ops.stop_gradient(x) * (1.0 - scale) + x * scale
