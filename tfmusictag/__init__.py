@@ -12,11 +12,14 @@ _HOMES = {
     "audio": None,
     "beam": None,
     "datasets": None,
+    "evaluation": None,
     "exporting": None,
+    "fewshot": None,
     "layers": None,
     "pipelines": None,
     "porting": None,
     "records": None,
+    "training": None,
     "vocabulary": None,
     "Tagger": "tagger",
     "card": "applications",
@@ -28,6 +31,7 @@ _HOMES = {
     "list_models": "applications",
     "load_model": "applications",
     "tag": "tagger",
+    "train": "training",
 }
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 (the names are those of the table)
 __getattr__, __dir__ = lazy_attributes(__name__, _HOMES)

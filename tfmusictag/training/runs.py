@@ -1,0 +1,582 @@
+"""Training runs: a model, a dataset and a recipe in a folder, to be gone on with after any end.
+
+The folder of a run holds `run.json` (what was asked for, on what data, with which versions), `recipe.json` (resolved),
+`labels.txt`, `log.csv` (a line an epoch), `tensorboard/`, `checkpoints/` (the last two epochs), `best.keras` and, when
+all is done, `model.keras`.
+"""
+
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import logging
+import os
+import secrets
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+import tfmusictag.layers  # noqa: F401 (Keras loads its classes by their names)
+from tfmusictag import applications, errors, evaluation, pipelines, records
+from tfmusictag._version import __version__
+from tfmusictag.training import averaging, checkpoints, losses, optimizers, recipes, schedules, stages
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+RUN, RECIPE, LABELS, LOG = "run.json", "recipe.json", "labels.txt", "log.csv"
+BEST, MODEL, CHECKPOINTS, BOARD = "best.keras", "model.keras", "checkpoints", "tensorboard"
+LOGGED = ("epoch", "loss", "val_loss", "val_roc_auc", "val_pr_auc", "val_accuracy", "learning_rate", "seconds")
+_CLASSIFIER = "logits"  # the layer of every application whose width is the number of tags
+_EXCLUSIVE = "categorical_crossentropy"
+_ADAPT_BATCHES = 64  # that a standardisation is estimated from
+_STRIDE = 1_000_003  # between the seeds of runs, so that their epochs do not meet
+logger = logging.getLogger("tfmusictag")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where it is.
+        model: the keras.Model with the weights that the recipe keeps.
+        tags: in the order of its outputs.
+        history: a pandas.DataFrame, a row an epoch.
+        validation: the `evaluation.Evaluation` of the model on the validation tracks.
+    """
+
+    folder: str
+    model: object
+    tags: tuple
+    history: pd.DataFrame
+    validation: object
+
+
+def train(
+    model,
+    data,
+    recipe=None,
+    *,
+    out,
+    changes=None,
+    arguments=None,
+    weights=None,
+    freeze=None,
+    split="train",
+    validation="validation",
+    seed=0,
+    precision="float32",
+    devices=None,
+    augment=(),
+    report=None,
+    **where,
+):
+    """Trains a model on a dataset by a recipe and returns the `Run`; the same call goes on with one that was killed.
+
+    Every epoch ends with measures on the validation tracks, whose chunks are averaged, and with a checkpoint. What is
+    random is drawn from the seed and the epoch, so that a run that was stopped and gone on with ends as one that was
+    not.
+
+    Args:
+        model: a catalogue name.
+        data: of `pipelines.train`: a folder of records, a dataset of tfds or its name, a table of files.
+        recipe: a name of `list_recipes`, a `Recipe`, or None for the model's own.
+        out: the folder of the run: new, empty, or of this very run.
+        changes: of the recipe, as `recipe` takes them: `{"epochs": 3}`.
+        arguments: of the application, such as its `input_shape`; `classes` follows from the data.
+        weights: trained ones to begin with: a preset, or a file of them; the classifier is new where tags differ.
+        freeze: the name of a layer; it and all before it stay as they are.
+        split, validation: of the data.
+        seed: of weights, order, crops, mixup and dropout.
+        precision: of `PRECISIONS`; front-ends always compute in float32.
+        devices: None, how many GPUs, or a list of device names, among which batches are split (MirroredStrategy).
+        augment: of `pipelines.train`.
+        report: None, or what is called with each line of the log, a dictionary.
+        **where: of `pipelines.source`: `audio_folder`, `data_dir`, `tags`, `settings`.
+
+    Raises:
+        FileExistsError: `out` holds another run, or other files.
+        FloatingPointError: the loss is not finite any more; the last good state stays.
+        ValueError: an argument that breaks its rule, data that the model or the loss does not fit, a full disk.
+        ModelError: weights that cannot be had or are damaged.
+    """
+    if not isinstance(recipe, recipes.Recipe):
+        recipe = recipes.recipe(recipe, model, changes)
+    elif changes:
+        raise ValueError("`changes` must be None with a Recipe, which has them already.")
+    if precision not in PRECISIONS:
+        raise errors.unknown_choice("precision", precision, PRECISIONS)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"`seed` must be an integer of at least 0; received {seed!r}.")
+    arguments = dict(arguments or {})
+    strategy = _strategy(devices)
+    card = applications.card(model)
+    where = {"sample_rate": card.sample_rate, **where}
+    tracks = _Tracks(data, split, validation, where)
+    tracks.check(recipe)
+    asked = _asked(model, arguments, recipe, weights, freeze, tracks, seed, precision, devices, augment)
+    folder = os.fspath(out)
+    _ready(folder, asked, recipe, tracks.tags)
+    before = keras.mixed_precision.dtype_policy()
+    try:
+        keras.mixed_precision.set_dtype_policy(precision)
+        keras.utils.set_random_seed(seed)
+        with strategy.scope():
+            built = _built(model, arguments, tracks.tags, recipe, weights, freeze)
+            return _Training(built, recipe, tracks, folder, seed, augment, report, adapt=weights is None).run()
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+
+
+# --- data ---------------------------------------------------------------------------------------------------------
+
+
+class _Tracks:
+    """The two splits, what is known of them, and whether a loss fits them."""
+
+    def __init__(self, data, split, validation, where):
+        self.data, self.split, self.validation, self.where = data, split, validation, where
+        self.found = pipelines.source(data, split, **where)
+        self.tags = self.found.tags
+        if not self.tags:
+            raise ValueError("`data` must have tags, whose names are known; of a tf.data.Dataset `tags` names them.")
+        pipelines.source(data, validation, **where)  # an unknown split is told before any work
+        self._hot = None
+
+    @property
+    def hot(self):
+        """All tags of the training tracks, (tracks, tags)."""
+        if self._hot is None:
+            if self.found.index is not None:
+                self._hot = np.asarray(self.found.index.tags)
+            else:
+                only = self.found.tracks.map(lambda track: track["tags"])
+                self._hot = np.stack(list(only.as_numpy_iterator()))
+        return self._hot
+
+    def check(self, recipe):
+        """Refuses what a loss cannot learn from."""
+        share = self.hot.mean(axis=0)
+        if not ((share > 0) & (share < 1)).any():
+            raise ValueError(f"`data` must tell tracks apart; each of its {len(self.hot)} tracks has the same tags.")
+        if recipe.loss == _EXCLUSIVE:
+            wrong = np.flatnonzero(self.hot.sum(axis=1) != 1)
+            if len(wrong):
+                raise ValueError(
+                    f"`loss` {recipe.loss!r} takes tracks of one tag each; {len(wrong)} of {len(self.hot)} have more "
+                    "or none. 'binary_crossentropy' takes them."
+                )
+
+    def batches(self, model, recipe, seed, augment, mixup=True):
+        """Returns the batches of an epoch."""
+        return pipelines.train(
+            self.data,
+            model,
+            split=self.split,
+            batch_size=recipe.batch_size,
+            seed=seed,
+            augment=augment,
+            mixup=pipelines.Mixup(recipe.mixup) if mixup and recipe.mixup else None,
+            **self.where,
+        )
+
+    def chunks(self, model, recipe):
+        """Returns the validation batches, with the tracks' names."""
+        return pipelines.evaluate(
+            self.data,
+            model,
+            split=self.validation,
+            batch_size=recipe.batch_size,
+            chunks=recipe.chunks or None,
+            ids=True,
+            **self.where,
+        )
+
+    def facts(self):
+        """Tells which data this is, for `run.json`."""
+        told = {"split": self.split, "validation": self.validation, "tags": len(self.tags), "tracks": len(self.hot)}
+        if isinstance(self.data, str | os.PathLike) and os.path.isdir(self.data):
+            with open(os.path.join(self.data, records.manifest.NAME), "rb") as file:
+                return {"manifest_sha256": hashlib.sha256(file.read()).hexdigest(), **told}
+        if isinstance(self.data, str):
+            return {"name": self.data, **told}
+        if hasattr(self.data, "info"):
+            return {"name": self.data.info.full_name, **told}
+        if hasattr(self.data, "to_csv"):
+            rows = self.data[["track_id", "path", "split", "tags"]].to_json().encode()
+            return {"table_sha256": hashlib.sha256(rows).hexdigest(), **told}
+        return told
+
+
+# --- what is built ------------------------------------------------------------------------------------------------
+
+
+def _strategy(devices):
+    if devices is None:
+        return tf.distribute.get_strategy()
+    if isinstance(devices, int) and not isinstance(devices, bool):
+        there = [device.name.removeprefix("/physical_device:") for device in tf.config.list_physical_devices("GPU")]
+        if not 1 <= devices <= len(there):
+            raise ValueError(
+                f"`devices` must be a number of GPUs from 1 to {len(there)}, or their names; received {devices}."
+            )
+        devices = there[:devices]
+    return tf.distribute.MirroredStrategy(list(devices))
+
+
+def _built(name, arguments, tags, recipe, weights, freeze):
+    """Returns the model, compiled with the loss alone: the optimiser comes with its stage."""
+    activation = "softmax" if recipe.loss == _EXCLUSIVE else "sigmoid"
+    given = {"classifier_activation": activation, **arguments, "classes": len(tags)}
+    model = applications.create(name, **given)
+    if weights is not None:
+        _take_weights(model, name, weights, arguments, tags)
+    if freeze is not None:
+        _freeze(model, freeze)
+    return model
+
+
+def _take_weights(model, name, weights, arguments, tags):
+    """Copies weights from layer to layer, but for those of a classifier that has other tags.
+
+    Raises:
+        ValueError: a file of another model.
+    """
+    if os.fspath(weights).endswith(".keras"):
+        trained = applications.load_model(weights)
+    else:
+        trained = applications.create(name, weights=weights, **arguments)
+    card = applications.card(name)
+    same_tags = weights in card.presets and card.labels(weights) == tuple(tags)
+    fits = [layer.name for layer in trained.layers] == [layer.name for layer in model.layers]
+    for layer, other in zip(model.layers, trained.layers, strict=True) if fits else ():
+        if layer.name == _CLASSIFIER and not same_tags:
+            continue
+        fits = fits and [weight.shape for weight in layer.weights] == [weight.shape for weight in other.weights]
+        if fits:
+            layer.set_weights(other.get_weights())
+    if not fits:
+        raise ValueError(f"`weights` must be of {name!r} with the same arguments; {weights} has other layers.")
+
+
+def _freeze(model, last):
+    names = [layer.name for layer in model.layers]
+    if last not in names:
+        raise errors.unknown_choice("freeze", last, names)
+    for layer in model.layers[: names.index(last) + 1]:
+        layer.trainable = False
+
+
+def _loss(recipe, tracks):
+    if recipe.loss == "weighted_binary_crossentropy":
+        return losses.WeightedBinaryCrossentropy(tracks.hot.mean(axis=0))
+    if recipe.loss == "binary_focal_crossentropy":
+        return keras.losses.BinaryFocalCrossentropy(apply_class_balancing=True, alpha=0.25, gamma=2.0)
+    return {
+        "binary_crossentropy": keras.losses.BinaryCrossentropy,
+        _EXCLUSIVE: keras.losses.CategoricalCrossentropy,
+        "mean_squared_error": keras.losses.MeanSquaredError,
+    }[recipe.loss]()
+
+
+def _optimizer(told):
+    told = {key: value for key, value in told.items() if value is not None}
+    made = {"adam": optimizers.Adam, "sgd": optimizers.SGD}[told.pop("name")]
+    decay = told.pop("decay")
+    if decay:
+        rate = keras.optimizers.schedules.InverseTimeDecay(told["learning_rate"], decay_steps=1, decay_rate=decay)
+        told["learning_rate"] = rate
+    return made(**told)
+
+
+def _callbacks(recipe):
+    """Returns the recipe's callbacks in order; the stages come last, since they may change the optimiser."""
+    common = {"monitor": recipe.monitor, "mode": recipe.mode, "keep_best": recipe.keep == "best"}
+    if recipe.restarts:
+        told = dict(recipe.restarts)
+        staged = stages.RestartFromBest(
+            _optimizer(told.pop("optimizer")), restarts=told.pop("number"), **told, **common
+        )
+    else:
+        staged = stages.Stages(
+            [{**stage, "optimizer": _optimizer(stage["optimizer"])} for stage in recipe.stages], **common
+        )
+    found = []
+    if recipe.schedule:
+        told = dict(recipe.schedule)
+        made = {
+            "cosine": lambda: schedules.CosineAnnealing(recipe.epochs),
+            "halve_after_rises": lambda: schedules.HalveAfterRises(**told),
+            "halve_after_stalls": lambda: schedules.HalveAfterStalls(**told, monitor=recipe.monitor, mode=recipe.mode),
+        }[told.pop("name")]
+        found.append(made())
+    if recipe.keep == "average":
+        found.append(averaging.StochasticWeightAveraging(max(recipe.epochs - recipe.average_last, 0)))
+    return [*found, staged]
+
+
+# --- the run ------------------------------------------------------------------------------------------------------
+
+
+class _StopWhereNotFinite(keras.callbacks.Callback):
+    """Ends an epoch at the first batch whose loss is not finite. Keras's own prints into the results."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not np.isfinite(logs["loss"]):
+            self.model.stop_training = True
+
+
+class _Training:
+    """A run under way."""
+
+    def __init__(self, model, recipe, tracks, folder, seed, augment, report, adapt):
+        self._model, self._recipe, self._tracks, self._folder = model, recipe, tracks, folder
+        self._seed, self._augment, self._report, self._adapts = seed, augment, report, adapt
+        self._loss = _loss(recipe, tracks)
+        self._callbacks = _callbacks(recipe)
+        self._history = []
+
+    def run(self):
+        model, recipe = self._model, self._recipe
+        model.compile("sgd", self._loss)  # the stages bring the optimisers
+        for callback in self._callbacks:
+            callback.set_model(model)
+        if not self._resume():
+            self._each("on_train_begin")
+            if self._adapts:
+                self._adapt()
+        with tf.summary.create_file_writer(os.path.join(self._folder, BOARD)).as_default():
+            while len(self._history) < recipe.epochs and not (self._history and self._history[-1]["last"]):
+                self._epoch(len(self._history))
+        self._each("on_train_end")
+        if recipe.keep == "average":
+            seed = self._epoch_seed(recipe.epochs)
+            averaging.reestimate_batch_norm(model, self._tracks.batches(model, recipe, seed, (), mixup=False))
+        _save(model, os.path.join(self._folder, MODEL))
+        found = self._validated()[1]
+        return Run(self._folder, model, self._tracks.tags, self._table(), found)
+
+    def _epoch(self, epoch):
+        model, begun = self._model, time.perf_counter()
+        self._each("on_epoch_begin", epoch)
+        rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+        batches = self._tracks.batches(model, self._recipe, self._epoch_seed(epoch), self._augment)
+        told = model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[_StopWhereNotFinite()])
+        row = {"epoch": epoch + 1, "loss": told.history["loss"][-1], **self._validated()[0]}
+        for name in ("loss", "val_loss"):
+            if not np.isfinite(row[name]):
+                raise FloatingPointError(
+                    f"`{name}` is {row[name]} in epoch {epoch + 1}; the last good state stays in {self._folder}. A "
+                    "lower learning rate or `global_clipnorm` may help."
+                )
+        model.stop_training = False
+        self._each("on_epoch_end", epoch, row)
+        row = {**row, "learning_rate": rate, "seconds": time.perf_counter() - begun}
+        self._history.append({**row, "last": bool(model.stop_training)})
+        with _written(self._folder):
+            if self._callbacks[-1].best_epoch == epoch:  # a stage that begins then begins with these weights
+                _save(model, os.path.join(self._folder, BEST))
+            self._checkpoint()
+            self._log()
+        for name in LOGGED[1:-1]:
+            tf.summary.scalar(name, row[name], step=epoch + 1)
+        tf.summary.flush()
+        if self._report is not None:
+            self._report(row)
+
+    def _validated(self):
+        """Returns the measures of an epoch and the Evaluation they are from, which is None without two tracks apart."""
+        scores, targets, total, count = {}, {}, 0.0, 0
+        for inputs, tags, ids in self._tracks.chunks(self._model, self._recipe):
+            outputs = np.asarray(self._model.predict_on_batch(inputs), np.float32)
+            total += float(self._loss(tags, outputs)) * len(outputs)
+            count += len(outputs)
+            for name, row, hot in zip(ids.numpy(), outputs, tags.numpy(), strict=True):
+                scores.setdefault(name, []).append(row)
+                targets[name] = hot
+        if not count:
+            raise ValueError(f"`validation` must have tracks; {self._tracks.validation!r} has none.")
+        means = np.stack([np.mean(rows, axis=0, dtype=np.float64) for rows in scores.values()])
+        hot = np.stack([targets[name] for name in scores])
+        row = {"val_loss": total / count, "val_roc_auc": np.nan, "val_pr_auc": np.nan}
+        row["val_accuracy"] = float((means.argmax(axis=1) == hot.argmax(axis=1)).mean())
+        found = None
+        if np.isfinite(means).all() and ((hot.mean(axis=0) > 0) & (hot.mean(axis=0) < 1)).any():
+            found = evaluation.evaluate(means, hot, self._tracks.tags)
+            row |= {"val_roc_auc": found.roc_auc_macro, "val_pr_auc": found.pr_auc_macro}
+        return row, found
+
+    def _each(self, what, *arguments):
+        for callback in self._callbacks:
+            getattr(callback, what)(*arguments)
+
+    def _epoch_seed(self, epoch):
+        return (self._seed * _STRIDE + epoch) % (1 << 31)
+
+    def _adapt(self):
+        """Estimates what standardises features from the training tracks."""
+        for layer in self._standardisations():
+            before = keras.Model(self._model.inputs, layer.input)
+            batches = self._tracks.batches(self._model, self._recipe, self._seed, (), mixup=False)
+            layer.adapt(np.concatenate([before.predict_on_batch(batch[0]) for batch in batches.take(_ADAPT_BATCHES)]))
+
+    def _standardisations(self):
+        return [layer for layer in self._model.layers if isinstance(layer, keras.layers.Normalization)]
+
+    # --- where it stands ---
+
+    def _checkpoint(self):
+        told = {"history": self._history, "callbacks": [callback.state() for callback in self._callbacks]}
+        model = self._model
+        arrays = {
+            "model": [variable.numpy() for variable in model.variables],
+            "optimizer": [variable.numpy() for variable in model.optimizer.variables],
+        }
+        for place, callback in enumerate(self._callbacks):
+            arrays |= {f"callback{place}.{name}": listed for name, listed in callback.arrays().items()}
+        checkpoints.write(os.path.join(self._folder, CHECKPOINTS), len(self._history), told, arrays)
+
+    def _resume(self):
+        """Takes up the last checkpoint that is whole; returns whether there is one."""
+        found, damaged = checkpoints.latest(os.path.join(self._folder, CHECKPOINTS))
+        for text in damaged:
+            logger.warning("a checkpoint is damaged, the one before it is taken: %s", text)
+        if found is None:
+            return False
+        told, arrays = found
+        for place, (callback, state) in enumerate(zip(self._callbacks, told["callbacks"], strict=True)):
+            own = {name: arrays[f"callback{place}.{name}"] for name in callback.ARRAYS}
+            callback.restore(state, own)
+        self._each("on_train_begin")  # the optimiser of the stage
+        for variables, name in ((self._model.variables, "model"), (self._model.optimizer.variables, "optimizer")):
+            for variable, value in zip(variables, arrays[name], strict=True):
+                variable.assign(value)
+        for layer in self._standardisations():
+            layer.finalize_state()  # it computes with copies of its variables
+        self._history = told["history"]
+        self._log()
+        logger.info("going on after epoch %d", len(self._history))
+        return True
+
+    def _table(self):
+        return pd.DataFrame(self._history, columns=LOGGED)
+
+    def _log(self):
+        text = io.StringIO()
+        writer = csv.DictWriter(text, LOGGED, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._history)
+        _write(os.path.join(self._folder, LOG), text.getvalue())
+
+
+# --- the folder ---------------------------------------------------------------------------------------------------
+
+
+def _asked(model, arguments, recipe, weights, freeze, tracks, seed, precision, devices, augment):
+    """Returns what a run is told by, ready for JSON: one that differs is another run."""
+    told = {
+        "model": model,
+        "arguments": arguments,
+        "recipe": {"name": recipe.name, **recipe.values},
+        "weights": None if weights is None else os.fspath(weights),
+        "freeze": freeze,
+        "data": tracks.facts(),
+        "seed": seed,
+        "precision": precision,
+        "devices": devices if devices is None or isinstance(devices, int) else list(devices),
+        "augment": [repr(change) for change in augment],
+    }
+    return json.loads(json.dumps(told))
+
+
+def _ready(folder, asked, recipe, tags):
+    """Makes the folder of a run, or checks that it is of this one.
+
+    Raises:
+        FileExistsError: of another, or of other files.
+        ValueError: it cannot be written.
+    """
+    path = os.path.join(folder, RUN)
+    if os.path.exists(path):
+        held = _load(path)
+        differ = records.manifest.unlike(_flat(held.get("asked", {})), _flat(asked), sorted(_flat(asked)))
+        if differ:
+            raise FileExistsError(
+                f"{folder} holds a run of other settings: {', '.join(differ[:5])}. Another `out` is free."
+            )
+    elif os.path.lexists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
+        raise FileExistsError(f"{folder} must be new, empty or the folder of a run; it holds other files.")
+    else:
+        held = {"asked": asked, "begun": []}
+    versions = {
+        "tfmusictag": __version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }
+    held["begun"] = [*held.get("begun", []), {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **versions}]
+    with _written(folder):
+        os.makedirs(folder, exist_ok=True)
+        _write(os.path.join(folder, RECIPE), recipe.to_json())
+        _write(os.path.join(folder, LABELS), "".join(f"{tag}\n" for tag in tags))
+        _write(path, json.dumps(held, indent=1) + "\n")
+
+
+def _load(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            held = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        held = None
+    return held if isinstance(held, dict) else {}
+
+
+def _flat(told, prefix=""):
+    found = {}
+    pairs = told.items() if isinstance(told, dict) else enumerate(told)
+    for key, value in pairs:
+        name = f"{prefix}{key}"
+        found |= _flat(value, f"{name}.") if isinstance(value, dict | list) and value else {name: value}
+    return found
+
+
+def _write(path, text):
+    fresh = f"{path}.{secrets.randbits(64)}.part"
+    try:
+        with open(fresh, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise
+
+
+def _save(model, path):
+    """Saves a model without its optimiser, under another name until it is whole."""
+    fresh = f"{path.removesuffix('.keras')}.{secrets.randbits(64)}.part.keras"
+    plain = type(model).from_config(model.get_config())
+    plain.set_weights(model.get_weights())
+    try:
+        plain.save(fresh)
+        os.replace(fresh, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise
+
+
+@contextlib.contextmanager
+def _written(folder):
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{folder} cannot be written: {error}. What was whole stays, and the same call goes on with it."
+        ) from error
