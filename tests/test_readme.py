@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+IDS = ["tag", "train", "music", "papers", "few", "rendered", "features", "scattering", "phone"]
 
 
 def build_small(folder, monkeypatch):
@@ -29,7 +30,7 @@ def build_small(folder, monkeypatch):
 
 
 @pytest.mark.usefixtures("trained")
-@pytest.mark.parametrize("block", BLOCKS, ids=["tag", "train", "music", "rendered", "features", "scattering", "phone"])
+@pytest.mark.parametrize("block", BLOCKS, ids=IDS)
 def test_readme(block, tmp_path, monkeypatch):
     from tfmusictag.dsp import demo
 

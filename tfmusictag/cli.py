@@ -19,12 +19,15 @@ from tfmusictag._version import __version__
 
 audio = lazy_module("tfmusictag.audio")
 datasets = lazy_module("tfmusictag.datasets")
+evaluation = lazy_module("tfmusictag.evaluation")
 exporting = lazy_module("tfmusictag.exporting")
+fewshot = lazy_module("tfmusictag.fewshot")
 plotting = lazy_module("tfmusictag.plotting")
 porting = lazy_module("tfmusictag.porting")
 records = lazy_module("tfmusictag.records")
 scattering_plots = lazy_module("tfmusictag.scattering_plots")
 tagger = lazy_module("tfmusictag.tagger")
+training = lazy_module("tfmusictag.training")
 logger = logging.getLogger("tfmusictag")
 
 _DONE, _SOME_FAILED, _WRONG_USAGE, _NO_MODEL, _INTERRUPTED, _NO_READER = 0, 1, 2, 3, 130, 141
@@ -144,6 +147,26 @@ def _assignment(text):
         return name, ast.literal_eval(value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return name, value  # a word, which needs no quotes
+
+
+def _change(text):
+    """Returns (key, value) of a recipe's change, whose key may lead through dots."""
+    path, mark, value = text.partition("=")
+    name = path.replace(".", "_")
+    if not mark or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, such as stages.0.epochs=10; received {text!r}")
+    return path, _assignment(f"{name}={value}")[1]
+
+
+def _until(text):
+    return text.removeprefix("until=")
+
+
+def _rule_or_number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _labels(text):
@@ -289,6 +312,111 @@ def _parser():
     merge.add_argument("--output", required=True, metavar="DIR", help="folder of the whole")
     merge.add_argument("--overwrite", action="store_true", help="replace the records in the folder")
     merge.set_defaults(run=_records_merge)
+
+    data = _Parser(add_help=False)
+    data.add_argument(
+        "--data",
+        required=True,
+        metavar="DATA",
+        help="a folder of records, a folder with tags.csv or one sub-folder a class, or a dataset that tfds has built, "
+        "such as magnatagatune/top50_clean",
+    )
+    data.add_argument("--data-dir", metavar="DIR", help="where tfds has built it [its own]")
+    seeded = _Parser(add_help=False)
+    seeded.add_argument("--seed", type=_number(int, zero=True), default=0, metavar="N", help="[0]")
+
+    train = commands.add_parser("train", parents=[common, data, seeded], help="train a model; goes on after a kill")
+    train.add_argument("--model", required=True, metavar="NAME", help="catalogue name")
+    train.add_argument("--recipe", metavar="NAME", help="how to train [as the model's authors did]")
+    train.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
+    train.add_argument("--epochs", type=_number(int), metavar="N", help="at most [as the recipe says]")
+    train.add_argument(
+        "--set",
+        dest="changes",
+        type=_change,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="other values of the recipe, such as batch_size=8 stages.0.epochs=10",
+    )
+    train.add_argument(
+        "--argument",
+        type=_assignment,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the model",
+    )
+    train.add_argument("--weights", metavar="W", help="preset or file to begin with [none]")
+    train.add_argument(
+        "--freeze", type=_until, metavar="until=LAYER", help="leave this layer and all before as they are"
+    )
+    train.add_argument("--split", default="train", help="to learn from [train]")
+    train.add_argument("--validation", default="validation", metavar="SPLIT", help="to choose by [validation]")
+    train.add_argument(
+        "--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"), default="float32", help="[float32]"
+    )
+    train.add_argument(
+        "--devices", type=_number(int), metavar="N", help="GPUs to share batches [one, or the processor]"
+    )
+    train.set_defaults(run=_train)
+
+    judged = _Parser(add_help=False)
+    judged.add_argument(
+        "models", nargs="+", metavar="MODEL", help="a run's folder, a .keras file, or a catalogue name with --weights"
+    )
+    judged.add_argument("--weights", metavar="W", help="preset or path of weights of the models that are named")
+    judged.add_argument("--labels", type=_labels, metavar="L", help="the models' tags, in the order of their outputs")
+    judged.add_argument("--output", required=True, metavar="DIR", help="folder of the report")
+    judged.add_argument("--split", default="test", help="[test]")
+    judged.add_argument("--chunks", type=_number(int), metavar="N", help="of each track [all, one after another]")
+    judged.add_argument("--overwrite", action="store_true", help="replace the report in the folder")
+    evaluate = commands.add_parser(
+        "evaluate", parents=[common, data, judged, seeded], help="measure a model, or the average of several"
+    )
+    evaluate.add_argument("--validation", default="validation", metavar="SPLIT", help="to choose thresholds on")
+    evaluate.add_argument(
+        "--threshold",
+        type=_rule_or_number,
+        default="f1",
+        metavar="RULE",
+        help="f1, equal_error, f1_common, or a number",
+    )
+    evaluate.add_argument("--single-label", action="store_true", help="tags exclude each other: give an accuracy")
+    evaluate.add_argument(
+        "--draws",
+        type=_number(int, zero=True),
+        default=1_000,
+        metavar="N",
+        help="of the bootstrap for intervals [1000]",
+    )
+    evaluate.set_defaults(run=_evaluate)
+    robustness = commands.add_parser(
+        "robustness",
+        parents=[common, data, judged, seeded],
+        help="measure models on stretched, shifted, compressed, noisy and re-encoded sound",
+    )
+    robustness.add_argument("--published", action="store_true", help="the strengths of Won et al. 2020 alone")
+    robustness.set_defaults(run=_robustness)
+
+    few = commands.add_parser(
+        "fewshot", parents=[common, data, seeded], help="draw accuracy against examples per class, by method"
+    )
+    few.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help="mfcc, prototypes, random_svm, random_elm, sb_cnn, timbre_few, vgg_few, or nearest, probe, prototypes or "
+        "transfer with :MODEL:WEIGHTS behind [the first seven]",
+    )
+    few.add_argument("--examples", nargs="+", type=_number(int), metavar="N", help="per class [1 2 5 10 20 50 100]")
+    few.add_argument("--repeats", type=_number(int), default=5, metavar="N", help="draws of each number [5]")
+    few.add_argument("--output", required=True, metavar="FILE", help="the table, a .csv file")
+    few.add_argument("--picture", metavar="FILE", help="the curve, such as curve.png")
+    few.add_argument("--overwrite", action="store_true", help="replace the files")
+    few.set_defaults(run=_fewshot)
 
     plot = commands.add_parser(
         "plot",
@@ -682,6 +810,126 @@ def _records_verify(options):
 
 def _print_failure(path, code, message):
     print(json.dumps(tagger.Failure(path, code, message).to_dict()), flush=True)
+
+
+# --- training and evaluation --------------------------------------------------------------------------------------
+
+
+def _train(options):
+    data, where = _data(options)
+    changes = dict(options.changes)
+    if options.epochs is not None:
+        changes["epochs"] = options.epochs
+    run = training.train(
+        options.model,
+        data,
+        options.recipe,
+        out=options.out,
+        changes=changes,
+        arguments=dict(options.argument),
+        weights=options.weights,
+        freeze=options.freeze,
+        split=options.split,
+        validation=options.validation,
+        seed=options.seed,
+        precision=options.precision,
+        devices=options.devices,
+        report=_say_epoch,
+        **where,
+    )
+    print(os.path.join(run.folder, training.MODEL))
+    return _DONE
+
+
+def _say_epoch(row):
+    logger.info(
+        "epoch %d: loss %.4f, validation: loss %.4f, ROC-AUC %.4f, PR-AUC %.4f; %.1f s",
+        *(row[name] for name in ("epoch", "loss", "val_loss", "val_roc_auc", "val_pr_auc", "seconds")),
+    )
+
+
+def _data(options):
+    """Returns the tracks of `--data` for a pipeline, and where they are."""
+    if not os.path.isdir(options.data):
+        return options.data, {"data_dir": options.data_dir}
+    if options.data_dir:
+        raise ValueError(f"`--data-dir` goes with the name of a dataset; {options.data} is a folder.")
+    if records.manifest.held(options.data) is not None:
+        return options.data, {}
+    table, folder = datasets.files("tagged_folder", options.data)
+    return table, {"audio_folder": folder}
+
+
+def _evaluate(options):
+    found = _judge(
+        options,
+        evaluation.run,
+        validation=options.validation,
+        threshold=options.threshold,
+        single_label=options.single_label,
+        draws=options.draws,
+    )
+    intervals = {name: " ({:.4f} to {:.4f})".format(*ends) for name, ends in found.intervals.items()}
+    for name, value in found.measures.items():
+        print(f"{name} {value:.4f}{intervals.get(name, '')}")
+    if found.left_out:
+        logger.warning("left out, since no track has them or all have: %s", ", ".join(found.left_out))
+    return _DONE
+
+
+def _robustness(options):
+    grid = {"grid": evaluation.perturbing.PUBLISHED} if options.published else {}
+    print(_judge(options, evaluation.robustness.run, **grid).to_string(index=False))
+    return _DONE
+
+
+def _judge(options, measure, **more):
+    """Measures the models of a command line and returns what came of it."""
+    data, where = _data(options)
+    models = [_of_run(model) for model in options.models]
+    try:
+        found = measure(
+            models,
+            data,
+            options.output,
+            weights=options.weights,
+            labels=options.labels,
+            split=options.split,
+            chunks=options.chunks,
+            seed=options.seed,
+            overwrite=options.overwrite,
+            **where,
+            **more,
+        )
+    except FileExistsError as error:
+        raise FileExistsError(f"{options.output} holds a report; --overwrite replaces it.") from error
+    logger.info("written into %s", options.output)
+    return found
+
+
+def _of_run(model):
+    """Returns the model of a run's folder, else what was given."""
+    inside = os.path.join(model, training.MODEL) if os.path.isdir(model) else None
+    if inside is not None and not os.path.isfile(inside):
+        raise ValueError(f"{model} must be the folder of a finished run; there is no {training.MODEL} in it.")
+    return inside or model
+
+
+def _fewshot(options):
+    for path in filter(None, (options.output, options.picture)):
+        _output.check_target(path, options.overwrite)
+    given = {"methods": options.methods, "examples": options.examples}
+    table = fewshot.run(
+        options.data,
+        repeats=options.repeats,
+        seed=options.seed,
+        table_path=options.output,
+        picture_path=options.picture,
+        data_dir=options.data_dir,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    print(table.groupby(["method", "examples"], sort=False)["accuracy"].mean().round(4).to_string())
+    return _DONE
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------

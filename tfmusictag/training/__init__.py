@@ -12,6 +12,7 @@ __getattr__, __dir__ = lazy_attributes(
         "CosineAnnealing": "schedules",
         "HalveAfterRises": "schedules",
         "HalveAfterStalls": "schedules",
+        "MODEL": "runs",
         "Recipe": "recipes",
         "RestartFromBest": "stages",
         "SGD": "optimizers",

@@ -204,9 +204,9 @@ class _Tracks:
                 return {"manifest_sha256": hashlib.sha256(file.read()).hexdigest(), **told}
         if isinstance(self.data, str):
             return {"name": self.data, **told}
-        if hasattr(self.data, "info"):
+        if hasattr(self.data, "as_dataset"):
             return {"name": self.data.info.full_name, **told}
-        if hasattr(self.data, "to_csv"):
+        if hasattr(self.data, "columns"):
             rows = self.data[["track_id", "path", "split", "tags"]].to_json().encode()
             return {"table_sha256": hashlib.sha256(rows).hexdigest(), **told}
         return told
