@@ -3,9 +3,11 @@
 A clip depends on its score alone, not on what was rendered before it.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import os
+import sys
 import threading
 import weakref
 
@@ -59,7 +61,8 @@ def library():
         ImportError: pyfluidsynth or FluidSynth itself is missing.
     """
     try:
-        import fluidsynth
+        with contextlib.redirect_stdout(sys.stderr):  # it tells what it found where CI is set
+            import fluidsynth
     except ModuleNotFoundError as error:
         raise errors.missing_extra("pyfluidsynth", "render") from error
     except ImportError as error:
