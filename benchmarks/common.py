@@ -1,6 +1,9 @@
 """What the benchmarks share: rows of a table, turns, and where results go."""
 
+import argparse
 import dataclasses
+import datetime
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -94,6 +97,44 @@ def machine(cores):
         "system": platform.platform(),
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def arguments(described, rows, repeats=5):
+    """Reads the arguments of a script, and keeps the process to its cores.
+
+    Args:
+        described: the script's docstring.
+        rows: the names that `--rows` takes.
+        repeats: how many turns are counted if nothing is said.
+    """
+    parser = argparse.ArgumentParser(description=described.partition("\n")[0])
+    parser.add_argument("--rows", nargs="+", choices=rows, default=list(rows), help="[all, and write the results]")
+    parser.add_argument("--repeats", type=int, default=repeats, metavar="N", help=f"counted turns [{repeats}]")
+    parser.add_argument("--cores", type=int, default=2, metavar="N", help="cores that all of it may use [2]")
+    options = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
+    return options
+
+
+def facts_of(packages):
+    """Returns when, where and with what is measured, from now on."""
+    import tfmusictag
+
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(len(os.sched_getaffinity(0))),
+        "versions": {"python": platform.python_version(), "tfmusictag": tfmusictag.__version__}
+        | {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def finish(script, rows, facts, whole):
+    """Prints the table, saves it if the whole of a script was run, and returns the exit status."""
+    table = "\n".join([HEAD, *(row.markdown() for row in rows), "", measured(facts)])
+    print(table)
+    if whole:
+        save(script, rows, facts, table)
+    return 0 if all(row.reached for row in rows) else 1
 
 
 def measured(facts):

@@ -7,15 +7,11 @@ What is compared is run in turns, so that noise hits all alike; figures are medi
 The status is 1 if a goal is missed. Needs Linux, and librosa of the extra `test`.
 """
 
-import argparse
 import concurrent.futures
 import dataclasses
-import datetime
-import importlib.metadata
 import multiprocessing
 import os
 import pathlib
-import platform
 import shutil
 import statistics
 import sys
@@ -27,7 +23,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 import soxr
-from common import HEAD, Row, faster, in_turns, machine, measured, save
+from common import Row, arguments, facts_of, faster, finish, in_turns
 
 import tfmusictag as tmt
 from tfmusictag import pipelines
@@ -220,34 +216,16 @@ class Bench:
             tmt.records.write_waveforms(tracks(folder, STORED, CLIP_S), self.stored, audio_folder=folder)
 
 
-def markdown(rows, facts):
-    return "\n".join([HEAD, *(row.markdown() for row in rows), "", measured(facts)])
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="[all, and write the results]")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="counted turns [5]")
-    parser.add_argument("--cores", type=int, default=2, metavar="N", help="cores that all of it may use [2]")
-    options = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
-    facts = {
-        "date": datetime.date.today().isoformat(),
-        "machine": machine(len(os.sched_getaffinity(0))),
-        "versions": {"python": platform.python_version(), "tfmusictag": tmt.__version__}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
+    options = arguments(__doc__, ROWS)
+    facts = facts_of(PACKAGES)
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         bench = Bench(pathlib.Path(temporary), options.repeats)
         for name in options.rows:
             print(name, file=sys.stderr)
             rows += ROWS[name](bench)
-    table = markdown(rows, facts)
-    print(table)
-    if options.rows == list(ROWS):
-        save("data", rows, facts, table)
-    return 0 if all(row.reached for row in rows) else 1
+    return finish("data", rows, facts, whole=options.rows == list(ROWS))
 
 
 if __name__ == "__main__":

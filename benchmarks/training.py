@@ -1,4 +1,4 @@
-"""Measures what comes after training; prints a table.
+"""Measures training, evaluation and learning from few examples; prints a table.
 
     python benchmarks/training.py                    all rows; also writes results/training.json and README.md's table
     python benchmarks/training.py --rows evaluation  some rows, printed only
@@ -6,20 +6,22 @@
 Figures are medians, after a turn that is not counted. The status is 1 if a goal is missed. Needs Linux.
 """
 
-import argparse
-import datetime
-import importlib.metadata
 import os
-import platform
+import secrets
 import statistics
 import sys
+import tempfile
 import time
 
+import keras
 import numpy as np
-from common import HEAD, Row, in_turns, machine, measured, save
+import pandas as pd
+import soundfile
+from common import Row, arguments, facts_of, finish, in_turns
 
 import tfmusictag as tmt
 from tfmusictag import evaluation
+from tfmusictag.fewshot import prototypes
 
 TRACKS, TAGS, DRAWS = 4_000, 50, 1_000
 PACKAGES = ("numpy", "pandas", "scikit-learn")
@@ -58,34 +60,120 @@ def evaluate(repeats):
         yield Row(what, case, seconds, seconds, "s", most=60, runs_s=times[name])
 
 
-ROWS = {"evaluation": evaluate}
+def episodes(repeats):
+    """Updates of a prototypical network against steps of `fit` of the same network as a classifier.
+
+    Either takes ten windows a class at once: an update five as support and five as queries, all of which the gradient
+    goes through. An update cuts its queries out of clips, `fit` shuffles windows that were cut before.
+    """
+    classes, each, updates, sgd = 10, 5, 4, {"learning_rate": 0.1, "clip_norm": 5.0}
+    rng = np.random.default_rng(0)
+    classifier = tmt.create("vgg_few", classes=classes, classifier_activation=None)
+    framing = tmt.card("vgg_few").framing
+    clips = rng.uniform(-1, 1, (classes * each, 2 * framing.window_samples)).astype("float32")
+    targets = np.repeat(np.arange(classes), each)
+    asked = {"support": each, "queries": each, "rng": rng, **sgd}
+    network = keras.models.clone_model(classifier)  # its ten logits are as wide as the space of prototypes
+    loop = prototypes.Episodes(network, framing, clips, targets, **asked)
+
+    optimizer = keras.optimizers.SGD(sgd["learning_rate"], global_clipnorm=sgd["clip_norm"])
+    classifier.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    windows = rng.uniform(-1, 1, (updates * classes * 2 * each, framing.window_samples)).astype("float32")
+    labels = rng.integers(classes, size=len(windows))
+
+    def classify():
+        classifier.fit(windows, labels, batch_size=classes * 2 * each, verbose=0)
+
+    def update():
+        for _ in range(updates):
+            loop.update()
+        network.get_weights()  # waits for the last
+
+    def timed(function):
+        start = time.perf_counter()
+        function()
+        return (time.perf_counter() - start) / len(windows)
+
+    times = in_turns(repeats, {"episodes": lambda: timed(update), "fit": lambda: timed(classify)})
+    ours, other = statistics.median(times["episodes"]), statistics.median(times["fit"])
+    yield Row(
+        "prototypical episodes, an example",
+        f"`vgg_few`, {classes} classes, {each} windows of support and {each} queries each, against `fit`",
+        ours,
+        ours / other,
+        "of the time of `fit`",
+        other_s=other,
+        most=1,
+        runs_s=times["episodes"],
+        other_runs_s=times["fit"],
+    )
+
+
+def fit(repeats):
+    """The second epoch of a run, with its measures and files, against an epoch of `fit` on the same batches."""
+    steps, batch, seconds, rate = 150, 16, 4.0, tmt.card("sample_cnn").sample_rate
+    with tempfile.TemporaryDirectory() as folder:
+        stored = os.path.join(folder, "records")
+        rng = np.random.default_rng(0)
+        tracks = steps * batch
+        table = pd.DataFrame(
+            {
+                "track_id": [f"track{track}" for track in range(tracks + batch)],
+                "path": [f"{track % 50}.wav" for track in range(tracks + batch)],
+                "split": ["train"] * tracks + ["validation"] * batch,
+                "tags": [[f"tag{track % TAGS}"] for track in range(tracks + batch)],
+            }
+        )
+        table.attrs["tags"] = [f"tag{tag}" for tag in range(TAGS)]
+        for number in range(50):
+            samples = rng.uniform(-0.5, 0.5, int(seconds * rate)).astype("float32")
+            soundfile.write(os.path.join(folder, f"{number}.wav"), samples, rate)
+        tmt.records.write_waveforms(table, stored, audio_folder=folder, sample_rate=rate)
+        model = tmt.create("sample_cnn", classes=TAGS)
+        optimizer = tmt.training.SGD(0.01, momentum=0.9, nesterov=True)
+        model.compile(optimizer, "binary_crossentropy")
+        batches = tmt.pipelines.train(stored, model, split="train", batch_size=batch, seed=0)
+
+        def run():
+            changes = {"epochs": 2, "batch_size": batch, "chunks": 1}
+            out = os.path.join(folder, secrets.token_hex(4))
+            return tmt.train("sample_cnn", stored, "sample_cnn2017", out=out, changes=changes).history["seconds"][1]
+
+        def bare():
+            start = time.perf_counter()
+            model.fit(batches, verbose=0)
+            return time.perf_counter() - start
+
+        times = in_turns(repeats, {"run": run, "fit": bare})
+    # Turn by turn: these take so long that the machine itself is faster or slower from one to the next.
+    ratio = statistics.median(ours / other for ours, other in zip(*times.values(), strict=True))
+    yield Row(
+        "an epoch of `tmt.train`, its measures and files among it",
+        f"`sample_cnn`, {steps} batches of {batch}, against `fit`",
+        statistics.median(times["run"]),
+        ratio,
+        "of the time of `fit`",
+        other_s=statistics.median(times["fit"]),
+        most=1.03,
+        runs_s=times["run"],
+        other_runs_s=times["fit"],
+    )
+
+
+ROWS = {"evaluation": evaluate, "fit": fit, "episodes": episodes}
 
 
 # --- the report ---------------------------------------------------------------------------------------------------
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", nargs="+", choices=ROWS, help="[all, and write the results]")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="counted turns [5]")
-    parser.add_argument("--cores", type=int, default=2, metavar="N", help="cores that all of it may use [2]")
-    options = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
-    facts = {
-        "date": datetime.date.today().isoformat(),
-        "machine": machine(len(os.sched_getaffinity(0))),
-        "versions": {"python": platform.python_version(), "tfmusictag": tmt.__version__}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
+    options = arguments(__doc__, ROWS)
+    facts = facts_of(PACKAGES)
     rows = []
-    for name in options.rows or ROWS:
+    for name in options.rows:
         print(name, file=sys.stderr)
         rows += ROWS[name](options.repeats)
-    table = "\n".join([HEAD, *(row.markdown() for row in rows), "", measured(facts)])
-    print(table)
-    if options.rows is None:
-        save("training", rows, facts, table)
-    return 0 if all(row.reached for row in rows) else 1
+    return finish("training", rows, facts, whole=options.rows == list(ROWS))
 
 
 if __name__ == "__main__":

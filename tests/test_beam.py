@@ -469,7 +469,7 @@ def test_rows_that_are_refused(rows, music, tmp_path, change, words):
         ({"sample_rate": 10}, "`sample_rate` must be from 1000 to 768000 Hz; received 10"),
         ({"sample_rate": 16_000.0}, "`sample_rate` must be a whole number of Hz; received 16000.0"),
         ({"compression": "zip"}, "`compression` must be one of .None, 'gzip'.; received 'zip'"),
-        ({"shards": 0}, "`shards` must be an integer of at least 1; received 0"),
+        ({"shards": 0}, "`shards` must be a whole number of at least 1; received 0"),
         ({"max_skipped": 2}, "`max_skipped` must be a number from 0 to 1; received 2"),
     ],
 )

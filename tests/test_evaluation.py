@@ -178,8 +178,8 @@ def test_an_interval_of_nothing_is_undefined():
         ({"thresholds": [0.5, 0.5]}, "or one for each of the 3 tags; received"),
         ({"thresholds": np.nan}, "`thresholds` must be a finite number"),
         ({"thresholds": "0.5"}, "`thresholds` must be a finite number"),
-        ({"draws": -1}, "`draws` must be an integer of at least 0; received -1"),
-        ({"draws": True}, "`draws` must be an integer of at least 0; received True"),
+        ({"draws": -1}, "`draws` must be a whole number of at least 0; received -1"),
+        ({"draws": True}, "`draws` must be a whole number of at least 0; received True"),
         ({"confidence": 95}, "`confidence` must be a number between 0 and 1; received 95"),
     ],
 )
@@ -289,7 +289,7 @@ def test_comparisons_that_are_refused():
         evaluation.compare(scores, scores[:, :4], targets)
     with pytest.raises(ValueError, match="`a` must be finite"):
         evaluation.compare(scores * np.inf, scores, targets)
-    with pytest.raises(ValueError, match="`draws` must be an integer of at least 1; received 0"):
+    with pytest.raises(ValueError, match="`draws` must be a whole number of at least 1; received 0"):
         evaluation.compare(scores, scores, targets, draws=0)
 
 

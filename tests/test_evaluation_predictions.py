@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 
-import builders
 import keras
 import numpy as np
 import pandas as pd
@@ -35,22 +34,6 @@ def table():
     made = pd.DataFrame(rows)
     made.attrs["tags"] = list(TAGS)
     return made
-
-
-@pytest.fixture(scope="module")
-def music(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("music")
-    for seed, (name, length) in enumerate(LENGTHS.items()):
-        builders.write_clip(folder / f"{name}.wav", seed, num_samples=length)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stored(music, tmp_path_factory):
-    """The same tracks as records."""
-    folder = tmp_path_factory.mktemp("stored") / "records"
-    tmt.records.write_waveforms(table(), folder, audio_folder=music, shards=2)
-    return folder
 
 
 class Loudness:

@@ -7,6 +7,7 @@ import pathlib
 
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 from sklearn import metrics
 
@@ -106,16 +107,6 @@ def test_reports_that_are_refused(evaluated, tested, tmp_path):
 # --- pictures -----------------------------------------------------------------------------------------------------
 
 
-def check_that_nothing_is_cut_off(figure):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    box = figure.get_tightbbox(canvas.get_renderer())  # inches, around all that is drawn
-    width, height = figure.get_size_inches()
-    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, box
-
-
 def test_bars_are_as_long_as_the_areas(evaluated):
     figure = reporting.draw_tags(evaluated)
     left, right = figure.axes
@@ -127,7 +118,7 @@ def test_bars_are_as_long_as_the_areas(evaluated):
         ends = np.array([segment[:, 0] for segment in errors.get_segments()])
         np.testing.assert_allclose(ends, best_last[[f"{name}_low", f"{name}_high"]], atol=1e-12)
     assert (left.get_xlabel(), right.get_xlabel()) == ("ROC-AUC", "PR-AUC")
-    check_that_nothing_is_cut_off(figure)
+    pictures.check_that_nothing_is_cut_off(figure)
 
 
 def test_curves_are_those_of_all_decisions_and_of_each_tag(tested):
@@ -147,7 +138,7 @@ def test_curves_are_those_of_all_decisions_and_of_each_tag(tested):
     assert -np.sum(np.diff(recall) * precision[:-1]) == pytest.approx(expected, abs=0.01)  # some points are left out
     assert right.lines[3].get_drawstyle() == "steps-post"
     assert (left.get_xlabel(), right.get_ylabel()) == ("false positive rate", "precision")
-    check_that_nothing_is_cut_off(figure)
+    pictures.check_that_nothing_is_cut_off(figure)
 
 
 def test_rates_are_those_at_the_thresholds(evaluated, validated):
@@ -169,4 +160,4 @@ def test_rates_are_those_at_the_thresholds(evaluated, validated):
     at = len(grid) // 2
     reached = [(validated.scores[validated.targets[:, tag] == 1, tag] >= grid[at]).mean() for tag in range(3)]
     assert curve[at] == pytest.approx(np.mean(reached))
-    check_that_nothing_is_cut_off(figure)
+    pictures.check_that_nothing_is_cut_off(figure)

@@ -41,6 +41,8 @@ def spectrograms(*size):
         ("sb_cnn", {"classes": 10, "learnt_log": True}, 241_436),
         ("vgg_few", {"classes": 15}, 45_329),
         ("vgg_few", {"classes": 10, "learnt_log": True}, 42_766),
+        ("vgg_few", {"classes": 10, "norm_per_frame": True}, 42_764 - 2 + 2 * 128),
+        ("vgg_few", {"classes": 10, "input_norm": False}, 42_764 - 2),
         ("timbre_few", {"classes": 10}, 7_572),
         ("timbre_few", {"classes": 15}, 11_357),
         ("timbre_few", {"classes": 15, "input_norm": False}, 11_355),
@@ -71,7 +73,7 @@ def sb_cnn(model, x):
 
 
 def vgg_few(model, x):
-    x = normalised(model, "input_norm", x)
+    x = input_normalised(model, x)
     for number in range(1, 6):
         x = slow.elu(slow.convolve(x, *model.get_layer(f"conv{number}").get_weights(), "same"))
         x = slow.max_pool(normalised(model, f"conv{number}_norm", x), 2, 2)
@@ -79,8 +81,13 @@ def vgg_few(model, x):
 
 
 def timbre_few(model, x):
-    x = slow.convolve(normalised(model, "input_norm", x), *model.get_layer("conv1").get_weights())
+    x = slow.convolve(input_normalised(model, x), *model.get_layer("conv1").get_weights())
     return x.max(axis=(0, 1))
+
+
+def input_normalised(model, x):
+    """With one number of each kind for all of x, or one a frame."""
+    return slow.normalise(x, *(numbers.reshape(-1, 1, 1) for numbers in model.get_layer("input_norm").get_weights()))
 
 
 def normalised(model, name, x):
@@ -93,15 +100,34 @@ def dense(model, name, x):
 
 
 @pytest.mark.parametrize(
-    "name, size", [("sb_cnn", (128, 48, 1)), ("vgg_few", (64, 48, 1)), ("timbre_few", (12, 128, 1))]
+    "name, size, arguments",
+    [
+        ("sb_cnn", (128, 48, 1), {}),
+        ("vgg_few", (64, 48, 1), {}),
+        ("vgg_few", (64, 48, 1), {"norm_per_frame": True}),
+        ("timbre_few", (12, 128, 1), {}),
+    ],
 )
-def test_a_narrow_model_is_what_numpy_computes(name, size):
-    model, x = body(name, input_shape=size, classifier_activation=None), spectrograms(*size)
+def test_a_narrow_model_is_what_numpy_computes(name, size, arguments):
+    model, x = body(name, input_shape=size, classifier_activation=None, **arguments), spectrograms(*size)
     expected = [{"sb_cnn": sb_cnn, "vgg_few": vgg_few, "timbre_few": timbre_few}[name](model, clip) for clip in x]
     logits = contract.predict(model, x)
     assert np.std(logits, axis=0).max() > 0.01
     # float32 sums of some hundred products, up to six of them behind each other.
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("per_frame, axes", [(False, (0, 1, 2, 3)), (True, (0, 2, 3))])
+def test_the_input_is_normalised_over_all_or_within_each_frame(per_frame, axes):
+    model = contract.tiny("vgg_few", include_frontend=False, input_shape=(32, 40, 1), norm_per_frame=per_frame)
+    # Every frame of another level and spread.
+    x = np.linspace(1, 3, 32)[:, None, None] * spectrograms(32, 40, 1) + np.linspace(-2, 5, 32)[:, None, None]
+    mean, variance = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
+    norm = model.get_layer("input_norm")
+    # float32 sums of up to 2,560 numbers.
+    np.testing.assert_allclose(norm(x, training=True), (x - mean) / np.sqrt(variance + 1e-3), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(norm.moving_mean, 0.01 * mean.ravel(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(norm.moving_variance, 0.99 + 0.01 * variance.ravel(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -151,13 +177,16 @@ def test_the_learnt_logarithm_is_the_papers():
     np.testing.assert_allclose(learnt(clip), expected, atol=1e-4)
 
 
-def test_the_learnt_logarithm_on_a_phone(tmp_path):
-    model = contract.tiny("timbre_few", learnt_log=True)
+@pytest.mark.parametrize(
+    "name, frames, arguments", [("timbre_few", 8, {"learnt_log": True}), ("vgg_few", 32, {"norm_per_frame": True})]
+)
+def test_variants_on_a_phone(name, frames, arguments, tmp_path):
+    model = contract.tiny(name, input_shape=(frames * 1024,), **arguments)
     labels = [f"tag {index}" for index in range(contract.CLASSES)]
     path = exporting.export_tflite(model, tmp_path / "model.tflite", labels=labels)
     with native_messages_silenced():
         runner = Interpreter(str(path)).get_signature_runner("serve")
-    clip = contract.clips("timbre_few")[:1]
+    clip = contract.clips(name)[:1, : frames * 1024]
     np.testing.assert_allclose(runner(waveform=clip)["tags"], contract.predict(model, clip), atol=1e-5)
 
 
@@ -192,6 +221,13 @@ def test_the_smallest_features_that_do(name):
 def test_a_wrong_argument_is_named(name, arguments, words):
     with pytest.raises(ValueError, match=words):
         tmt.create(name, **arguments)
+
+
+def test_wrong_arguments_of_the_normalisation():
+    with pytest.raises(ValueError, match="`norm_per_frame` must be False without .*; received input_norm=False"):
+        tmt.create("vgg_few", input_norm=False, norm_per_frame=True)
+    with pytest.raises(ValueError, match="must have a fixed length, since each frame has a normalisation of its own"):
+        tmt.create("vgg_few", norm_per_frame=True, input_shape=(None,))
 
 
 @pytest.mark.parametrize("name", ["sb_cnn", "vgg_few"])

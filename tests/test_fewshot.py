@@ -68,6 +68,13 @@ def musicnn():
     return tmt.create("musicnn", **MUSICNN)
 
 
+@pytest.fixture(scope="module")
+def transferred(musicnn):
+    """A classifier on a copy of it, and what its weights were before."""
+    before = musicnn.get_weights()
+    return fewshot.Transfer(musicnn, None, epochs=20).fit(*clips(16_000, 3, seed=1, seconds=1.0)), before
+
+
 # --- waveforms ----------------------------------------------------------------------------------------------------
 
 
@@ -153,6 +160,16 @@ ROWS = [np.array([[0.5, -1], [2, 1]]), np.array([[0.1, 0.2]])]
 def test_softmax_is_averaged_over_windows():
     expected = [np.mean([np.exp(row) / np.exp(row).sum() for row in rows], axis=0) for rows in ROWS]
     np.testing.assert_allclose(_training.probabilities(Passes(), TWO, CUT, 4), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [fewshot.SmallCNN, fewshot.Transfer])
+def test_windows_are_heard_at_every_hop(kind):
+    """Of the first clip those that begin at 0, 2 and 4, of the second the only one."""
+    method = kind(hop_s=2 / 16_000)
+    method.network_, method.framing_, method.classes_ = Passes(), CUT, np.array(["a", "b"])
+    rows = [np.array([[0.5, -1], [0, 0], [2, 1]]), ROWS[1]]
+    expected = [scipy.special.softmax(own, axis=1).mean(axis=0) for own in rows]
+    np.testing.assert_allclose(method.predict_proba(TWO), expected, rtol=1e-6)
 
 
 def test_published_hops_in_frames():
@@ -251,6 +268,31 @@ def test_episodes_have_a_fixed_support_and_end_when_nothing_gets_better(monkeypa
     assert {number for queries in asked for number in queries} == set(range(12))
 
 
+def test_what_cannot_get_better_is_not_heard_again(monkeypatch):
+    """All right after the second epoch: the patience of three more goes by, and the prototypes are those at its end."""
+    heard, asked = [], []
+
+    def compiled_step(network, learning_rate, clip_norm, support, averages, of):
+        def step(queries):
+            asked.append(queries)
+            network.get_layer("space").bias.assign_add(np.ones(10))
+
+        return step
+
+    method = fewshot.PrototypicalNetwork(arguments=NARROW, patience=3)
+    monkeypatch.setattr(prototypes, "_compiled_step", compiled_step)
+    monkeypatch.setattr(
+        method,
+        "_log_probabilities",
+        lambda waveforms: heard.append(method.prototypes_) or np.eye(2)[[0, len(heard) - 1]],
+    )
+    method.fit([signals.noise(100, seed=0), signals.noise(100, seed=1)], [0, 1])
+    assert (len(heard), len(asked)) == (2, 5)
+    # A bias that moves all embeddings moves their means as far.
+    np.testing.assert_allclose(heard[1], heard[0] + 1, atol=1e-4)
+    np.testing.assert_allclose(method.prototypes_, heard[0] + 4, atol=1e-4)
+
+
 def test_prototypical_networks_learn():
     method = fewshot.PrototypicalNetwork(arguments=NARROW, patience=30, dropout=0.0, learning_rate=0.3)
     assert accuracy(method, seconds=1.0) > 2 * CHANCE
@@ -259,12 +301,22 @@ def test_prototypical_networks_learn():
     assert method.prototypes_.shape == (3, 10)
 
 
-def test_the_published_encoder_has_128_filters():
+def test_the_published_encoder():
+    """128 filters, a normalisation of the input for each of 128 frames, and 4 x 4 x 128 numbers behind them."""
     network, cut = fewshot.PrototypicalNetwork()._build()
     assert network.output_shape == (None, 10)
     assert cut == tmt.card("vgg_few").framing
-    # 4 x 4 x 128 numbers come out of the VGG.
-    assert network.count_params() - network.layers[1].count_params() == 2048 * 10 + 10
+    convolutions = (9 * 128 + 128) + 4 * (9 * 128 * 128 + 128)
+    norms = 2 * 128 + 5 * 2 * 128
+    learnt = sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)
+    assert learnt == convolutions + norms + (2048 * 10 + 10)
+
+
+@pytest.mark.parametrize("name", ["support", "queries", "patience"])
+def test_an_episode_without_anything_is_refused(name):
+    method = fewshot.PrototypicalNetwork(arguments=NARROW, **{name: 0})
+    with pytest.raises(ValueError, match=f"`{name}` must be a whole number of at least 1; received 0"):
+        method.fit(np.zeros((2, 100)), [0, 1])
 
 
 # --- nearest neighbours -------------------------------------------------------------------------------------------
@@ -466,10 +518,9 @@ def test_gradients_go_on_scaled_and_values_as_they_are():
     np.testing.assert_allclose(tape.gradient(total, x), [[1e-4, 1e-3, 1e-2]], rtol=1e-6)
 
 
-def test_transfer_learns_and_leaves_the_model_that_came(musicnn):
-    weights = musicnn.get_weights()
-    method = fewshot.Transfer(musicnn, None, epochs=40)
-    assert accuracy(method, count=3, seconds=1.0) > 2 * CHANCE
+def test_transfer_learns_and_leaves_the_model_that_came(musicnn, transferred):
+    method, weights = transferred
+    assert method.score(*clips(16_000, 4, seed=2, seconds=1.0)) > 2 * CHANCE
     encoder = method.network_.layers[1]
     for before, after in zip(weights, musicnn.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
@@ -616,11 +667,11 @@ def test_scikit_learn_cross_validates_lists_of_waveforms():
     assert scores.mean() > 0.9
 
 
-def test_a_fitted_classifier_is_pickled_into_another_process(tmp_path, musicnn):
+def test_a_fitted_classifier_is_pickled_into_another_process(tmp_path, musicnn, transferred):
     waveforms, labels = clips(few_data.SAMPLE_RATE, 1, seed=0)
     fitted = [
         fewshot.SmallCNN("timbre_few", arguments=TIMBRE, epochs=2).fit(waveforms, labels),
-        fewshot.Transfer(musicnn, epochs=1).fit(waveforms, labels),
+        transferred[0],
         fewshot.NearestNeighbour(musicnn).fit(waveforms, labels),
     ]
     (tmp_path / "fitted.pkl").write_bytes(pickle.dumps((waveforms, fitted)))
@@ -646,7 +697,13 @@ def test_what_is_not_fitted_says_so():
 
 @pytest.mark.parametrize(
     ("method", "rate"),
-    [(fewshot.SmallCNN(), 44_100), (fewshot.RandomFeatures(), 12_000), (fewshot.Transfer(), 16_000)],
+    [
+        (fewshot.Probe(), 16_000),
+        (fewshot.PrototypicalNetwork(), 44_100),
+        (fewshot.RandomFeatures(), 12_000),
+        (fewshot.SmallCNN(), 44_100),
+        (fewshot.Transfer(), 16_000),
+    ],
 )
 def test_sample_rates(method, rate):
     assert method.sample_rate == rate

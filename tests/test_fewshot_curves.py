@@ -8,6 +8,8 @@ import soundfile
 from sklearn.base import BaseEstimator
 
 from tfmusictag import fewshot, pipelines, records
+from tfmusictag.datasets.rendered_music import _render, _techniques
+from tfmusictag.datasets.rendered_music import rendered_music_dataset_builder as rendered_music
 from tfmusictag.fewshot import _estimators, curves
 
 RATE = 12_000
@@ -193,3 +195,27 @@ def test_tracks_of_several_tags_are_refused(tmp_path):
     (folder / "tags.csv").write_text("\n".join(["path,tags", *lines]))
     with pytest.raises(ValueError, match=r"`tracks` must have one tag each; .* of 'train' has \['calm', 'wild'\]"):
         fewshot.run(folder, ["mfcc"])
+
+
+def test_a_dataset_that_tfds_has_built(tmp_path):
+    """By its name: the clips are those that were rendered, and their techniques are heard better than by chance."""
+    try:
+        soundfont = (_render.library(), _render.soundfont())[1]
+    except (ImportError, ValueError) as error:
+        pytest.skip(str(error))
+    config = rendered_music.Config("tiny", classes=10, clips=100, clip_s=0.5)
+    rendered_music.Builder(config=config, data_dir=tmp_path).download_and_prepare()
+    where = curves._where("rendered_music/tiny", RATE, tmp_path)
+    waveforms, labels, rate = curves._held(pipelines.source(split="test", **where), "test")
+    assert rate == config.sample_rate
+    expected = {}
+    for row in rendered_music.metadata(None, config).to_dict("records"):
+        if row["split"] == "test":
+            how = {"compose": _techniques.compose, "soundfont": soundfont, "clip_s": 0.5, "sample_rate": rate}
+            expected[row["tags"][0]] = _render.example(row, **how)["audio"]
+    assert sorted(labels) == sorted(expected) == sorted(_techniques.TAGS)
+    for waveform, label in zip(waveforms, labels, strict=True):
+        np.testing.assert_array_equal(waveform * 32_768, expected[label])
+    table = fewshot.run("rendered_music/tiny", ["mfcc"], examples=(1, 8), repeats=2, data_dir=tmp_path)
+    assert table["examples"].tolist() == [1, 1, 8, 8]
+    assert table["accuracy"].mean() > 0.2  # chance is 0.1

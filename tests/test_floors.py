@@ -13,7 +13,9 @@ PACKAGE = pathlib.Path(tfmusictag.__file__).parent
 
 # A room may import rooms of lower floors only; rooms of one floor do not know each other.
 FLOORS = {
+    "_arguments": 0,
     "_cores": 0,
+    "_files": 0,
     "_lazy": 0,
     "_quiet": 0,
     "_version": 0,

@@ -383,10 +383,10 @@ def test_a_model_refuses_features_that_are_not_its_own(music, stored, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"seed": -1}, "`seed` must be an integer of at least 0; received -1"),
-        ({"batch_size": 0}, "`batch_size` must be an integer of at least 1; received 0"),
-        ({"shuffle": True}, "`shuffle` must be an integer of at least 0; received True"),
-        ({"num_samples": 0.5}, "`num_samples` must be an integer of at least 1; received 0.5"),
+        ({"seed": -1}, "`seed` must be a whole number of at least 0; received -1"),
+        ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1; received 0"),
+        ({"shuffle": True}, "`shuffle` must be a whole number of at least 0; received True"),
+        ({"num_samples": 0.5}, "`num_samples` must be a whole number of at least 1; received 0.5"),
         ({"split": "trian"}, "`split` must be one of .*; received 'trian'. Did you mean 'train'?"),
     ],
 )
@@ -536,7 +536,7 @@ def test_spec_augment_masks_bands_and_frames():
         (lambda: pipelines.Noise(float("nan")), "received low_db=nan, high_db=60.0"),
         (lambda: pipelines.Polarity(2), "`probability` must be a number from 0 to 1; received 2"),
         (lambda: pipelines.Mixup(0), "`alpha` must be a number above 0; received 0"),
-        (lambda: pipelines.SpecAugment(0, 5), "`freq_mask_param` must be an integer of at least 1; received 0"),
+        (lambda: pipelines.SpecAugment(0, 5), "`freq_mask_param` must be a whole number of at least 1; received 0"),
         (
             lambda: pipelines.SpecAugment(5, 5)(tf.ones((1, 4, 30, 1)), SEED),
             "Time and freq axis shapes must be greater",

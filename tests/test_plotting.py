@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pictures
 import pytest
 import signals
 import soundfile
@@ -122,16 +123,6 @@ def test_the_filters_are_those_of_the_banks():
 # --- drawings -----------------------------------------------------------------------------------------------------
 
 
-def check_that_nothing_is_cut_off(figure):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    box = figure.get_tightbbox(canvas.get_renderer())  # inches, around all that is drawn
-    width, height = figure.get_size_inches()
-    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, box
-
-
 def test_a_scalogram_names_its_axes(up):
     figure = scattering_plots.scalogram(up, 7.0).plot(title="a $\\frac$ title")
     axes, bar = figure.axes
@@ -143,7 +134,7 @@ def test_a_scalogram_names_its_axes(up):
     assert 6_000 < high < 8_000  # high on top
     assert axes.get_xlim() == pytest.approx((7.0, 10.0), abs=0.01)
     assert axes.get_title() == "a $\\frac$ title"
-    check_that_nothing_is_cut_off(figure)
+    pictures.check_that_nothing_is_cut_off(figure)
 
 
 def test_a_joint_plane_names_its_axes_and_its_sides(planes):
@@ -159,7 +150,7 @@ def test_a_joint_plane_names_its_axes_and_its_sides(planes):
     brightest = [axes.collections[0].get_array().max() for axes in (falling, rising)]
     assert brightest[1] == pytest.approx(0)
     assert brightest[0] < -12
-    check_that_nothing_is_cut_off(figure)
+    pictures.check_that_nothing_is_cut_off(figure)
 
 
 def test_the_filters_name_their_axes():
@@ -170,7 +161,7 @@ def test_the_filters_name_their_axes():
     assert first.get_xscale() == second.get_xscale() == "log"
     assert along.get_title("left") == "falling (-1)"
     assert along.get_title("right") == "rising (+1)"
-    check_that_nothing_is_cut_off(figure)
+    pictures.check_that_nothing_is_cut_off(figure)
 
 
 # --- excerpts and clips that cannot be drawn ----------------------------------------------------------------------

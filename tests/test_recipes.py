@@ -77,7 +77,7 @@ def test_any_value_can_be_changed():
         ({"model": "musicn"}, "`model` must be one of .*; received 'musicn'. Did you mean 'musicnn'"),
         ({}, "`name` must be one of .*, or `model` be given"),
         ({"name": "jtfs", "changes": {"epoch": 3}}, "received 'epoch'. Did you mean 'epochs'"),
-        ({"name": "jtfs", "changes": {"epochs": 0}}, "`epochs` of recipe jtfs must be an integer of at least 1"),
+        ({"name": "jtfs", "changes": {"epochs": 0}}, "`epochs of recipe jtfs` must be a whole number of at least 1"),
         ({"name": "jtfs", "changes": {"loss": "bce"}}, "`loss of recipe jtfs` must be one of .*; received 'bce'"),
         ({"name": "jtfs", "changes": {"stages.3.epochs": 1}}, "must name a place from 0 to 0; received '3'"),
         ({"name": "jtfs", "changes": {"epochs.x": 1}}, "`epochs.x` leads into 200, which has no parts"),
@@ -87,7 +87,7 @@ def test_any_value_can_be_changed():
         ({"name": "jtfs", "changes": {"stages.0.optimizer.name": "adamw"}}, "received 'adamw'. Did you mean 'adam'"),
         ({"name": "jtfs", "changes": {"stages.0.optimizer.momentum": 0.9}}, "received 'momentum'"),
         ({"name": "bour2021", "changes": {"schedule.rises": 1}}, "received 'rises'"),
-        ({"name": "musicnn2019", "changes": {"schedule.patience": 0}}, "`schedule.patience` of recipe musicnn2019"),
+        ({"name": "musicnn2019", "changes": {"schedule.patience": 0}}, "`schedule.patience of recipe musicnn2019`"),
         ({"name": "polimi2017", "changes": {"restarts.factor": "x"}}, "`restarts.factor` .* a number from 0 on"),
     ],
 )

@@ -342,7 +342,7 @@ def test_features_are_replaced_only_when_asked_and_not_before_all_is_right(songs
     [
         ({"tracks": "a.wav"}, "`tracks` must be a list of paths or a table; received 'a.wav'"),
         ({"tracks": []}, "`tracks` must name at least one file; received none"),
-        ({"shards": 0}, "`shards` must be an integer of at least 1; received 0"),
+        ({"shards": 0}, "`shards` must be a whole number of at least 1; received 0"),
         ({"model": "jtfs_packnets"}, "Did you mean 'jtfs_packnet'"),
         ({"include_frontend": False, "input_shape": (57, 26, 9)}, "`model` must have a front-end; received"),
         ({"folder": __file__}, "cannot be written: it is no folder"),

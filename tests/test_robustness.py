@@ -5,11 +5,11 @@ import json
 import os
 import zlib
 
-import builders
 import keras
 import librosa
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 import scipy.signal
 import signals
@@ -237,22 +237,6 @@ def table():
     return made
 
 
-@pytest.fixture(scope="module")
-def music(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("music")
-    for seed, (name, length) in enumerate(LENGTHS.items()):
-        builders.write_clip(folder / f"{name}.wav", seed, num_samples=length)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stored(music, tmp_path_factory):
-    """The same tracks as records."""
-    folder = tmp_path_factory.mktemp("stored") / "records"
-    tmt.records.write_waveforms(table(), folder, audio_folder=music, shards=2)
-    return folder
-
-
 class Roughness:
     """Stands for a model: what it says of a chunk can be computed beside it."""
 
@@ -411,6 +395,31 @@ def test_the_picture_has_a_panel_for_each_perturbation_and_a_line_for_each_model
     assert dotted.get_ydata()[0] == own.loc[own["perturbation"] == "clean", "pr_auc"].item()
     assert [label.get_text() for label in noise.get_xticklabels()] == ["0.1", "0.4"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["$a_b$", "b"]
+    pictures.check_that_nothing_is_cut_off(figure)
+
+
+def test_lines_go_through_clean_sound_and_long_names_are_shown_by_their_ends():
+    pytest.importorskip("matplotlib", reason="pictures want the extra `plot`")
+    names = [f"/a/very/long/way/to/{'the/folder/of/' * 5}run {number}" for number in range(5)]
+    steps = [("clean", None), *((name, strength) for name, held in perturbing.PUBLISHED.items() for strength in held)]
+    rows = [
+        {"model": name, "perturbation": step[0], "strength": step[1], "roc_auc": 0.9 - 0.01 * place, "pr_auc": 0.5}
+        for name in names
+        for place, step in enumerate(steps)
+    ]
+    figure = robustness.draw(pd.DataFrame(rows).astype({"strength": object}))
+    lines = {axes.get_xlabel(): axes.lines[1] for axes in figure.axes[4:]}
+    roc_auc = [axes.lines[1].get_ydata() for axes in figure.axes[:4]]
+    np.testing.assert_allclose(roc_auc[0], [0.89, 0.9, 0.88])  # slower, clean, faster
+    np.testing.assert_allclose(roc_auc[1], [0.87, 0.9, 0.86])
+    np.testing.assert_allclose(roc_auc[3], [0.83, 0.82])  # clean sound is not between two strengths of noise
+    assert len(lines["time stretch [times as fast]"].get_ydata()) == 3
+    ticks = [label.get_text() for label in figure.axes[4].get_xticklabels()]
+    assert ticks == ["0.707", "1", "1.41"]
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [len(name) for name in shown] == [60] * 5
+    assert [name[0] + name[-5:] for name in shown] == [f"…run {number}" for number in range(5)]
+    pictures.check_that_nothing_is_cut_off(figure)
 
 
 def test_without_matplotlib_there_is_no_picture(stored, tmp_path, monkeypatch):

@@ -528,8 +528,8 @@ def test_the_table_of_paths():
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ({"J": 0}, "`J` must be an integer of at least 1, in octaves; received 0"),
-        ({"J": 2.5}, "`J` must be an integer .* received 2.5"),
+        ({"J": 0}, "`J` must be a whole number of at least 1, in octaves; received 0"),
+        ({"J": 2.5}, "`J` must be a whole number .* received 2.5"),
         ({"Q": 0}, r"`Q` must be one or two integers of at least 1, in wavelets an octave; received \(0, 1\)"),
         ({"Q": (8, 1, 1)}, r"`Q` must be one or two integers .* received \(8, 1, 1\)"),
         ({"T": 100}, "`T` must be None, 'global' or a power of two, in samples; received 100"),
@@ -540,8 +540,8 @@ def test_the_table_of_paths():
         ({"implementation": "cov"}, "`implementation` must be one of .* received 'cov'. Did you mean 'conv'"),
         ({"global_average": "sum"}, "`global_average` must be one of .* received 'sum'"),
         ({"global_average": "kymatio", "implementation": "conv"}, "`implementation` must be 'fft' for kymatio's sums"),
-        ({"J_fr": 0}, "`J_fr` must be an integer of at least 1; received 0"),
-        ({"Q_fr": 1.5}, "`Q_fr` must be an integer of at least 1; received 1.5"),
+        ({"J_fr": 0}, "`J_fr` must be a whole number of at least 1; received 0"),
+        ({"Q_fr": 1.5}, "`Q_fr` must be a whole number of at least 1; received 1.5"),
         ({"J_fr": 6}, "`J_fr` must leave 2 \\*\\* J_fr within the 54 first-order wavelets of J=8 and Q=8; received 6"),
         ({"F": 55}, "`F` must be None, 'global' or an integer from 0 to 54, .* received 55"),
         ({"F": -1}, "`F` must be None, 'global' or an integer from 0 to 54, .* received -1"),

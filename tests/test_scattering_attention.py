@@ -297,7 +297,7 @@ def test_silence_and_full_scale_are_finite():
         (lambda: layers.WeightedSum()([keras.Input((4, 2)), keras.Input((4, 1))]), "weights .* received .*4, 1"),
         (lambda: layers.LogScattering(log_floor=0), "`log_floor` must be positive; received 0"),
         (lambda: layers.LogScattering(log_floor=float("nan")), "`log_floor` must be positive; received nan"),
-        (lambda: layers.LogScattering(J=0), "`J` must be an integer of at least 1, in octaves; received 0"),
+        (lambda: layers.LogScattering(J=0), "`J` must be a whole number of at least 1, in octaves; received 0"),
         (lambda: layers.LogScattering(implementation="rfft"), "`implementation` must be one of .* received 'rfft'"),
         (lambda: layers.LogScattering()(keras.Input((4000,))), "at least 4096 samples .* received 4000"),
         (lambda: tiny(attention_units=0), "`units` must be a whole number of at least 1; received 0"),

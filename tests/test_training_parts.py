@@ -242,7 +242,7 @@ def test_an_optimiser_of_another_kind_in_the_middle_of_fit():
         ([], "`stages` must be at least one"),
         ([{"epochs": 3}], "must have an `optimizer`"),
         ([{"optimizer": keras.optimizers.SGD(), "epoch": 3}], "received 'epoch'. Did you mean 'epochs'"),
-        ([{"optimizer": keras.optimizers.SGD(), "patience": 0}], "`patience` of a stage must be None or an integer"),
+        ([{"optimizer": keras.optimizers.SGD(), "patience": 0}], "`patience of a stage` must be a whole number"),
         ([{"optimizer": keras.optimizers.SGD(), "begin": "bets"}], "received 'bets'. Did you mean 'best'"),
     ],
 )

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import signals
 import soundfile
+import tensorflow as tf
 
 import tfmusictag as tmt
 from tfmusictag.training import checkpoints, runs
@@ -65,8 +66,8 @@ def exclusive(music, tmp_path_factory):
     return folder
 
 
-def train(data, out, recipe="sample_cnn2017", changes=FAST, **options):
-    return tmt.train("sample_cnn", data, recipe, out=out, changes=changes, arguments=TINY, **options)
+def train(data, out, recipe="sample_cnn2017", changes=FAST, arguments=TINY, **options):
+    return tmt.train("sample_cnn", data, recipe, out=out, changes=changes, arguments=arguments, **options)
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +153,61 @@ def test_policy_and_optimiser_come_and_go(stored, tmp_path):
     np.testing.assert_allclose(run.history["learning_rate"], rates, rtol=1e-6)
 
 
+DEVICES = """
+import sys
+import tensorflow as tf
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import tfmusictag as tmt
+
+def train(out, devices, report=None):
+    return tmt.train("temporal_cnn", sys.argv[1], "won2020", out=f"{sys.argv[2]}/{out}", devices=devices, report=report,
+                     changes={"epochs": 3, "batch_size": 12, "chunks": 1, "stages.0.epochs": 1}, sample_rate=16_000,
+                     arguments={"onset_frames": [6], "pattern_frames": [46], "dropout": 0.0}).history
+
+def stop(row):
+    if row["epoch"] == 2:
+        raise KeyboardInterrupt
+
+both = ["CPU:0", "CPU:1"]
+histories = [train("one", None), train("two", both)]
+try:
+    train("stopped", both, stop)
+except KeyboardInterrupt:
+    histories.append(train("stopped", both))
+for history in histories:
+    print(history.drop(columns="seconds").to_json(orient="values", double_precision=15))
+"""
+
+
+def test_two_devices_learn_what_one_does_and_are_gone_on_with(stored, tmp_path):
+    """Of batches of all tracks, without batch normalisation, whose statistics are each device's own, and dropout."""
+    finished = subprocess.run(
+        [sys.executable, "-c", DEVICES, stored, tmp_path], capture_output=True, text=True, check=True
+    )
+    one, two, stopped = (np.array(json.loads(line)) for line in finished.stdout.splitlines())
+    assert one[0, 1] > one[2, 1]
+    np.testing.assert_allclose(two, one, rtol=1e-4)  # float32: gradients of halves are summed, and Adam divides by them
+    np.testing.assert_array_equal(stopped, two)
+
+
+def test_half_precision(stored, tmp_path):
+    """With the loss scaled, also for the optimiser of the second stage."""
+    options = {
+        "changes": {**FAST, "stages.0.epochs": 1},
+        "arguments": {**tmt.card("temporal_cnn").tiny, "dropout": 0.0},
+        "sample_rate": RATE,
+    }
+    run = tmt.train("temporal_cnn", stored, "won2020", out=tmp_path / "run", precision="mixed_float16", **options)
+    assert run.model.get_layer("logits").compute_dtype == "float16"
+    assert isinstance(run.model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert isinstance(run.model.optimizer.inner_optimizer, tmt.training.SGD)
+    single = tmt.train("temporal_cnn", stored, "won2020", out=tmp_path / "single", **options)
+    # A half has 11 bits. Later the two differ by the steps that are left out to find the scale.
+    assert run.history["loss"][0] == pytest.approx(single.history["loss"][0], rel=2e-3)
+    assert run.history["loss"].is_monotonic_decreasing
+
+
 # --- the recipes' parts in a run ----------------------------------------------------------------------------------
 
 
@@ -223,7 +279,7 @@ def test_statistics_of_the_features_are_estimated_once(stored, tmp_path):
 
 # --- killed, damaged, full ----------------------------------------------------------------------------------------
 
-EPOCHS = 50
+EPOCHS = 60
 CHILD = """
 import os, sys
 import tensorflow, keras
@@ -234,7 +290,7 @@ for line in sys.stdin:
         print(os.getpid(), flush=True)
         try:
             tmt.train("sample_cnn", sys.argv[1], "sample_cnn2017", out=sys.argv[2],
-                      changes={"epochs": 50, "batch_size": 4, "chunks": 2, "restarts.patience": 50},
+                      changes={"epochs": 60, "batch_size": 4, "chunks": 2, "restarts.patience": 60},
                       arguments={"filters": 2, "blocks": 4, "input_shape": (486,)},
                       report=lambda row: print("epoch", flush=True))
         finally:
@@ -246,7 +302,7 @@ for line in sys.stdin:
 
 def test_a_run_that_is_killed_at_any_moment_ends_as_one_that_is_not(stored, tmp_path):
     """Twenty times, after so many epochs and a random part of the time that one takes."""
-    out, changes = tmp_path / "killed", {**FAST, "epochs": EPOCHS, "restarts.patience": 50}
+    out, changes = tmp_path / "killed", {**FAST, "epochs": EPOCHS, "restarts.patience": EPOCHS}
     rng = random.Random(7)
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, stored, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -259,7 +315,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_one_that_is_not(stored, tmp_
             epochs = rng.choice([0, 0, 1, 1, 2])
             for _ in range(epochs):
                 assert child.stdout.readline() == "epoch\n"
-            time.sleep(rng.uniform(0.0, 0.3 if epochs else 4.0))  # an epoch, or all that comes before the first
+            time.sleep(rng.uniform(0.0, 0.3 if epochs else 2.0))  # an epoch, or all that comes before the first
             os.kill(pid, signal.SIGKILL)
             while child.stdout.readline() != "over\n":
                 pass
@@ -342,9 +398,10 @@ def test_a_folder_of_another_run_or_of_other_files(finished, stored, tmp_path):
         ({"precision": "float16"}, "`precision` must be one of .*; received 'float16'"),
         ({"split": "trian"}, "`split` must be one of .*; received 'trian'. Did you mean 'train'"),
         ({"validation": "valid"}, "`split` must be one of .*; received 'valid'. Did you mean 'validation'"),
-        ({"seed": -1}, "`seed` must be an integer of at least 0; received -1"),
+        ({"seed": -1}, "`seed` must be a whole number of at least 0; received -1"),
         ({"freeze": "embeding"}, "`freeze` must be one of .*Did you mean 'embedding'"),
         ({"devices": 9}, "`devices` must be a number of GPUs"),
+        ({"arguments": {**TINY, "classes": 4}}, "`classes` must be the number of tags of the data, 3; received 4"),
         ({"weights": "mtat"}, "received 'mtat'"),
         (
             {"changes": {**FAST, "loss": "categorical_crossentropy"}},
@@ -355,6 +412,24 @@ def test_a_folder_of_another_run_or_of_other_files(finished, stored, tmp_path):
 def test_arguments_that_are_refused(stored, tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
         train(stored, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_without_splits(tmp_path):
+    with pytest.raises(ValueError, match="`data` must have splits, .* received a tf.data.Dataset"):
+        train(tf.data.Dataset.range(3), tmp_path / "run")
+
+
+def test_what_a_kill_left_unfinished_is_no_file_of_others(stored, tmp_path):
+    """A run that was killed before its `run.json` was whole begins; one that was killed later has it tidied."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.123.part.json").touch()
+    train(stored, run, changes={**FAST, "epochs": 1})
+    assert "run.123.part.json" not in os.listdir(run)
+    (run / "best.456.part.keras").touch()
+    train(stored, run, changes={**FAST, "epochs": 1})
+    assert "best.456.part.keras" not in os.listdir(run)
 
 
 def test_an_unknown_model(stored, tmp_path):

@@ -251,7 +251,7 @@ def test_tables_that_are_refused(music, tmp_path, change, message):
         ({"sample_rate": 16_000.0}, "`sample_rate` must be a whole number of Hz; received 16000.0"),
         ({"compression": "zip"}, "`compression` must be one of .None, 'gzip'.; received 'zip'"),
         ({"max_skipped": 2}, "`max_skipped` must be a number from 0 to 1; received 2"),
-        ({"threads": 0}, "`threads` must be an integer of at least 1; received 0"),
+        ({"threads": 0}, "`threads` must be a whole number of at least 1; received 0"),
     ],
 )
 def test_arguments_that_are_refused(tmp_path, arguments, message):

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import time
 import traceback
@@ -30,6 +31,8 @@ tagger = lazy_module("tfmusictag.tagger")
 training = lazy_module("tfmusictag.training")
 logger = logging.getLogger("tfmusictag")
 
+# Of an error in a pipeline TensorFlow hands on the traceback, as text; this is its last line.
+_UNREADABLE = re.compile(r"^tfmusictag\.errors\.AudioError: (.*)$", re.MULTILINE)
 _DONE, _SOME_FAILED, _WRONG_USAGE, _NO_MODEL, _INTERRUPTED, _NO_READER = 0, 1, 2, 3, 130, 141
 
 
@@ -56,6 +59,9 @@ def main(arguments=None):
     except Exception as error:
         if options.debug:
             traceback.print_exc()
+        if unreadable := _UNREADABLE.search(str(error)):
+            rule = "`--data` must hold files that can be decoded; `tfmusictag records build` leaves others out"
+            error = ValueError(f"{rule}. {unreadable[1]}.")
         if isinstance(error, errors.ModelError):
             print(f"tfmusictag: {error} [{error.code}]", file=sys.stderr)
             return _NO_MODEL
@@ -68,16 +74,32 @@ def main(arguments=None):
 
 @contextlib.contextmanager
 def _logging(options):
-    """Sends the package's log to standard error meanwhile."""
+    """Sends the package's log to standard error meanwhile, and that of tensorflow-datasets only if it is asked for."""
     handler = logging.StreamHandler(sys.stderr)
     logger.addHandler(handler)
-    before = logger.level
+    others = logging.getLogger("absl")
+    before = logger.level, logger.propagate, others.level
     logger.setLevel(logging.ERROR if options.quiet else logging.DEBUG if options.verbose else logging.INFO)
+    logger.propagate = False  # absl gives the root a handler, which would say all of it again
+    if not options.verbose:
+        others.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        level, logger.propagate, of_others = before
+        logger.setLevel(level)
+        others.setLevel(of_others)
         logger.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def _overwriting():
+    """Names `--overwrite` where callers in Python are told of its argument, or of none."""
+    try:
+        yield
+    except FileExistsError as error:
+        said = re.sub("`?overwrite=True`?", "--overwrite", str(error))
+        raise FileExistsError(said if "--overwrite" in said else f"{said} --overwrite does so.") from error
 
 
 _LABELS = "tags of weights from a path: a list by its name, such as magnatagatune_top50, or a file with a tag a line"
@@ -156,6 +178,11 @@ def _change(text):
     if not mark or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"must be KEY=VALUE, such as stages.0.epochs=10; received {text!r}")
     return path, _assignment(f"{name}={value}")[1]
+
+
+def _add_assignments(parser, name, kind, form, meaning):
+    """Adds an option that takes several NAME=VALUE, and may be given several times."""
+    parser.add_argument(name, type=kind, nargs="+", action="extend", default=[], metavar=form, help=meaning)
 
 
 def _until(text):
@@ -258,15 +285,8 @@ def _parser():
     port.add_argument("file", metavar="FILE", help="a .pth or checkpoint, with #PART behind it where it holds several")
     port.add_argument("--model", required=True, metavar="NAME", help="catalogue name")
     port.add_argument("--classes", type=_number(int), metavar="N", help="number of tags [as many as the file has]")
-    port.add_argument(
-        "--argument",
-        type=_assignment,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=VALUE",
-        help="arguments of the model that the weights were trained with, such as middle_filters=512",
-    )
+    trained_with = "arguments of the model that the weights were trained with, such as middle_filters=512"
+    _add_assignments(port, "--argument", _assignment, "NAME=VALUE", trained_with)
     port.add_argument(
         "-o", "--output", required=True, metavar="FILE", help="the file to write, whose name ends in .weights.h5"
     )
@@ -330,25 +350,9 @@ def _parser():
     train.add_argument("--recipe", metavar="NAME", help="how to train [as the model's authors did]")
     train.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
     train.add_argument("--epochs", type=_number(int), metavar="N", help="at most [as the recipe says]")
-    train.add_argument(
-        "--set",
-        dest="changes",
-        type=_change,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="other values of the recipe, such as batch_size=8 stages.0.epochs=10",
-    )
-    train.add_argument(
-        "--argument",
-        type=_assignment,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=VALUE",
-        help="of the model",
-    )
+    changes = "other values of the recipe, such as batch_size=8 stages.0.epochs=10"
+    _add_assignments(train, "--set", _change, "KEY=VALUE", changes)
+    _add_assignments(train, "--argument", _assignment, "NAME=VALUE", "arguments of the model, such as filters=32")
     train.add_argument("--weights", metavar="W", help="preset or file to begin with [none]")
     train.add_argument(
         "--freeze", type=_until, metavar="until=LAYER", help="leave this layer and all before as they are"
@@ -663,7 +667,8 @@ def _export(options):
     representative = _representative(options, card) if options.quantization == "int8" else None
     model = card.trained(weights, options.labels)
     if options.to == "saved_model":
-        path = exporting.export_saved_model(model, options.path, overwrite=options.overwrite)
+        with _overwriting():
+            path = exporting.export_saved_model(model, options.path, overwrite=options.overwrite)
     else:
         path = exporting.export_tflite(
             card.optimise(model) if card.optimise is not None else model,
@@ -687,7 +692,8 @@ def _port(options):
         raise ValueError(f"`FILE` must be a path; {options.file!r} is a preset, which needs no conversion.")
     if not any(os.path.exists(path) for path in (options.file, options.file.rpartition("#")[0])):
         raise errors.ModelError("missing_file", f"{options.file} does not exist.")
-    arguments = _own_arguments(card, options.argument)
+    # Another project's weights belong to the front-end that the model has by itself.
+    arguments = _arguments(options, card, without=("include_frontend", "frontend"))
     _output.check_target(options.output, options.overwrite)
     # Read even where the number is given: a file that does not fit is told before TensorFlow has loaded.
     found = porting.num_classes(options.file, application=card.name, presets=card.presets, kind=card.name)
@@ -701,16 +707,15 @@ def _port(options):
     return _DONE
 
 
-def _own_arguments(card, given):
-    """Returns what is given of the arguments that a model's weights depend on."""
+def _arguments(options, card, without=()):
+    """Returns what `--argument` says of a model: the length of its input, and what only it has."""
     parameters = inspect.signature(card.build).parameters.values()
-    own = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
-    # Another project's weights belong to the front-end that the model has by itself.
-    allowed = ["input_shape", *(name for name in own if name not in ("include_frontend", "frontend"))]
-    for name, _ in given:
+    own = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.name not in without]
+    allowed = ["input_shape", *own]
+    for name, _ in options.argument:
         if name not in allowed:
             raise errors.unknown_choice("--argument", name, allowed)
-    return dict(given)
+    return dict(options.argument)
 
 
 def _representative(options, card):
@@ -765,10 +770,8 @@ def _tracks(options):
 
 
 def _records_merge(options):
-    try:
+    with _overwriting():
         manifest = records.merge(options.folders, options.output, overwrite=options.overwrite)
-    except FileExistsError as error:
-        raise FileExistsError(f"{error} --overwrite does so.") from error
     logger.info("%d examples of %d folders", manifest["examples"], len(options.folders))
     return _DONE
 
@@ -783,14 +786,13 @@ def _records(options, tracks, write):
     started_s = time.monotonic()
     progress = _output.Progress(tracks, wanted=not options.quiet)
     try:
-        manifest = write(
-            folder=options.output,
-            shards=options.shards,
-            overwrite=options.overwrite,
-            report=lambda path, error: progress.step(),
-        )
-    except FileExistsError as error:
-        raise FileExistsError(f"{error} --overwrite does so.") from error
+        with _overwriting():
+            manifest = write(
+                folder=options.output,
+                shards=options.shards,
+                overwrite=options.overwrite,
+                report=lambda path, error: progress.step(),
+            )
     finally:
         progress.clear()
     for row in manifest["skipped"]:
@@ -817,7 +819,7 @@ def _print_failure(path, code, message):
 
 def _train(options):
     data, where = _data(options)
-    changes = dict(options.changes)
+    changes = dict(options.set)
     if options.epochs is not None:
         changes["epochs"] = options.epochs
     run = training.train(
@@ -826,7 +828,7 @@ def _train(options):
         options.recipe,
         out=options.out,
         changes=changes,
-        arguments=dict(options.argument),
+        arguments=_arguments(options, applications.card(options.model)),
         weights=options.weights,
         freeze=options.freeze,
         split=options.split,
@@ -850,14 +852,18 @@ def _say_epoch(row):
 
 def _data(options):
     """Returns the tracks of `--data` for a pipeline, and where they are."""
+    _check_data_dir(options)
     if not os.path.isdir(options.data):
         return options.data, {"data_dir": options.data_dir}
-    if options.data_dir:
-        raise ValueError(f"`--data-dir` goes with the name of a dataset; {options.data} is a folder.")
     if records.manifest.held(options.data) is not None:
         return options.data, {}
     table, folder = datasets.files("tagged_folder", options.data)
     return table, {"audio_folder": folder}
+
+
+def _check_data_dir(options):
+    if options.data_dir and os.path.isdir(options.data):
+        raise ValueError(f"`--data-dir` goes with the name of a dataset; {options.data} is a folder.")
 
 
 def _evaluate(options):
@@ -886,10 +892,9 @@ def _robustness(options):
 def _judge(options, measure, **more):
     """Measures the models of a command line and returns what came of it."""
     data, where = _data(options)
-    models = [_of_run(model) for model in options.models]
-    try:
+    with _overwriting():
         found = measure(
-            models,
+            options.models,
             data,
             options.output,
             weights=options.weights,
@@ -901,21 +906,12 @@ def _judge(options, measure, **more):
             **where,
             **more,
         )
-    except FileExistsError as error:
-        raise FileExistsError(f"{options.output} holds a report; --overwrite replaces it.") from error
     logger.info("written into %s", options.output)
     return found
 
 
-def _of_run(model):
-    """Returns the model of a run's folder, else what was given."""
-    inside = os.path.join(model, training.MODEL) if os.path.isdir(model) else None
-    if inside is not None and not os.path.isfile(inside):
-        raise ValueError(f"{model} must be the folder of a finished run; there is no {training.MODEL} in it.")
-    return inside or model
-
-
 def _fewshot(options):
+    _check_data_dir(options)
     for path in filter(None, (options.output, options.picture)):
         _output.check_target(path, options.overwrite)
     given = {"methods": options.methods, "examples": options.examples}

@@ -8,9 +8,8 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 
-from tfmusictag import errors, vocabulary
+from tfmusictag import _arguments, errors, vocabulary
 from tfmusictag.dsp.framing import Framing
-from tfmusictag.layers import _arguments
 from tfmusictag.porting.wheel import Wheel
 
 # How published scores came about; those of two protocols do not compare.

@@ -7,13 +7,12 @@ frequencies and runs over frames, and its mel power is squared before it becomes
 Departs from it: the log-mel spectrogram is computed inside the graph.
 """
 
-from tfmusictag import layers
+from tfmusictag import _arguments, layers
 from tfmusictag._lazy import lazy_module
 from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
-from tfmusictag.layers import _arguments
 
 keras = lazy_module("keras")
 

@@ -148,6 +148,7 @@ def VGGFew(
     frontend=None,
     learnt_log=False,
     input_norm=True,
+    norm_per_frame=False,
     filters=_VGG_FILTERS,
     dropout=0.5,
 ):
@@ -157,6 +158,8 @@ def VGGFew(
 
     Args:
         include_top: False ends at the last feature map (batch, 4, 4, filters), or with `pooling` at a vector.
+        norm_per_frame: give the normalisation of the input two parameters for each of the 128 frames, as the paper's
+            prototypical networks have, in place of two for all.
         filters: of every convolution; the paper's prototypical networks have 128.
         dropout: rate before the classifier.
 
@@ -178,6 +181,7 @@ def VGGFew(
         frontend=frontend,
         learnt_log=learnt_log,
         input_norm=input_norm,
+        norm_per_frame=norm_per_frame,
         trunk=lambda log_mel: _vgg_trunk(log_mel, filters),
         head=keras.layers.Flatten(name="flatten"),  # (batch, 512)
         dropout=dropout,
@@ -240,12 +244,14 @@ def TimbreFew(
     )
 
 
-def _build(card, *, frontend, learnt_log, input_norm, trunk, **common):
+def _build(card, *, frontend, learnt_log, input_norm, trunk, norm_per_frame=False, **common):
     if learnt_log and (frontend is not None or not common["include_frontend"]):
         raise ValueError(
             "`learnt_log` must be False without the model's own front-end, whose logarithm it is; received "
             f"learnt_log={learnt_log!r}, frontend={frontend!r}, include_frontend={common['include_frontend']!r}."
         )
+    if norm_per_frame and not input_norm:
+        raise ValueError("`norm_per_frame` must be False without a normalisation; received input_norm=False.")
     # The preset's deviation makes the decimal logarithm of the natural one; the learnt one is natural.
     own = {"compression": "learnt_log", "deviation": 1.0} if learnt_log else {}
     return _assembly.assemble(
@@ -253,8 +259,15 @@ def _build(card, *, frontend, learnt_log, input_norm, trunk, **common):
         **common,
         frontend=lambda: layers.LogMel.from_preset("few_data2019", padding="valid", name="log_mel", **own),
         frontend_choice=frontend,
-        trunk=lambda log_mel: trunk(_blocks.norm("input_norm", "keras")(log_mel) if input_norm else log_mel),
+        trunk=lambda log_mel: trunk(_normalised(log_mel, norm_per_frame) if input_norm else log_mel),
     )
+
+
+def _normalised(log_mel, per_frame):
+    if not per_frame:
+        return _blocks.norm("input_norm", "keras")(log_mel)
+    _checks.fixed_length(log_mel, "since each frame has a normalisation of its own")
+    return keras.layers.BatchNormalization(1, name="input_norm")(log_mel)  # of the same constants
 
 
 def _sb_trunk(log_mel, filters):

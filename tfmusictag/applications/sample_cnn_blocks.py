@@ -10,13 +10,12 @@ Departs from it: the two years' codes pad the first convolution differently, whi
 here it is not padded. The convolutions start from the He-uniform weights of 2018.
 """
 
-from tfmusictag import errors, layers
+from tfmusictag import _arguments, errors, layers
 from tfmusictag._lazy import lazy_module
 from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
-from tfmusictag.layers import _arguments
 
 keras = lazy_module("keras")
 

@@ -10,13 +10,12 @@ Departs from it: a clip of several steps, which the source refuses, is tagged by
 
 import dataclasses
 
-from tfmusictag import layers
+from tfmusictag import _arguments, layers
 from tfmusictag._lazy import lazy_module
 from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
-from tfmusictag.layers import _arguments
 
 keras = lazy_module("keras")
 

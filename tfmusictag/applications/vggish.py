@@ -12,13 +12,12 @@ default here, hands on what comes before it.
 `keras.Model(model.input, layers.VGGishPostprocess.from_npz(path)(model.get_layer("embedding").output))`.
 """
 
-from tfmusictag import errors, layers
+from tfmusictag import _arguments, errors, layers
 from tfmusictag._lazy import lazy_module
 from tfmusictag.applications import _assembly, _blocks, _checks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
-from tfmusictag.layers import _arguments
 
 keras = lazy_module("keras")
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tfmusictag import errors, vocabulary
+from tfmusictag import _arguments, errors, vocabulary
 
 
 def checked(scores, targets, tags=None, argument="scores"):
@@ -72,8 +72,7 @@ def ranked(targets):
 
 def check_draws(draws, confidence, least=0):
     """Raises a ValueError for what is no number of draws, or no share between 0 and 1."""
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < least:
-        raise ValueError(f"`draws` must be an integer of at least {least}; received {draws!r}.")
+    _arguments.whole("draws", draws, least)
     if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 < confidence < 1:
         raise ValueError(f"`confidence` must be a number between 0 and 1; received {confidence!r}.")
 

@@ -7,10 +7,10 @@ import zipfile
 
 import numpy as np
 
-from tfmusictag import vocabulary
+from tfmusictag import _files, vocabulary
 from tfmusictag._lazy import lazy_module
 from tfmusictag._version import __version__
-from tfmusictag.evaluation import _arrays, _files
+from tfmusictag.evaluation import _arrays
 
 pipelines = lazy_module("tfmusictag.pipelines")
 

@@ -1,6 +1,5 @@
 """An evaluation as a folder: Markdown to read, JSON and CSV for machines, and pictures."""
 
-import contextlib
 import importlib.util
 import json
 import os
@@ -8,8 +7,8 @@ import os
 import numpy as np
 from sklearn import metrics
 
-from tfmusictag import plotting
-from tfmusictag.evaluation import _files
+from tfmusictag import _files, plotting
+from tfmusictag.evaluation import _reports
 
 PICTURES = ("report-tags.png", "report-curves.png", "report-thresholds.png")
 
@@ -61,16 +60,16 @@ def report(evaluation, folder, predictions=None, validation=None, *, title="Eval
             f"`predictions` must be of the {evaluation.tracks} tracks of the evaluation; received "
             f"{len(predictions.track_ids)}."
         )
-    os.makedirs(folder, exist_ok=True)
+    _reports.make_folder(folder)
     facts = {} if predictions is None else predictions.facts
     pictures = _pictures(evaluation, folder, predictions, validation)
     told = {"title": title, "facts": facts, **evaluation.to_dict()}
     if validation is not None:
         told["thresholds_of"] = {"tracks": len(validation.track_ids), "facts": validation.facts}
-    _write(os.path.join(folder, "report.json"), json.dumps(told, indent=1, allow_nan=False) + "\n")
-    _write(os.path.join(folder, "per_tag.csv"), evaluation.per_tag.to_csv(lineterminator="\n"))
+    _reports.write(os.path.join(folder, "report.json"), json.dumps(told, indent=1, allow_nan=False) + "\n")
+    _reports.write(os.path.join(folder, "per_tag.csv"), evaluation.per_tag.to_csv(lineterminator="\n"))
     path = os.path.join(folder, "report.md")
-    _write(path, _markdown(evaluation, title, facts, validation, pictures))
+    _reports.write(path, _markdown(evaluation, title, facts, validation, pictures))
     return path
 
 
@@ -78,22 +77,24 @@ def report(evaluation, folder, predictions=None, validation=None, *, title="Eval
 
 
 def _markdown(evaluation, title, facts, validation, pictures):
-    lines = [f"# {_cell(title)}", ""]
+    lines = [f"# {_reports.cell(title)}", ""]
     lines += [f"- tracks: {evaluation.tracks:,}, of which {evaluation.untagged:,} have no tag"]
     lines += [
-        f"- {name.replace('_', ' ')}: {_cell(_shown(value))}" for name, value in facts.items() if value is not None
+        f"- {name.replace('_', ' ')}: {_reports.fact(value)}" for name, value in facts.items() if value is not None
     ]
     if validation is None:
         lines += ["- thresholds: given"]
     else:
         split = validation.facts.get("split")
-        named = "other tracks" if split is None else f"the split {_cell(split)}"
+        named = "other tracks" if split is None else f"the split {_reports.cell(split)}"
         rule = validation.facts.get("rule", "chosen")
-        lines += [f"- thresholds: {_cell(rule)} on {named}, {len(validation.track_ids):,} tracks"]
+        lines += [f"- thresholds: {_reports.cell(rule)} on {named}, {len(validation.track_ids):,} tracks"]
     if evaluation.draws:
         lines += [f"- intervals: {evaluation.confidence:.0%} of {evaluation.draws:,} bootstrap draws of the tracks"]
     if evaluation.left_out:
-        lines += [f"- left out, since no track or every one has them: {', '.join(map(_cell, evaluation.left_out))}"]
+        lines += [
+            f"- left out, since no track or every one has them: {', '.join(map(_reports.cell, evaluation.left_out))}"
+        ]
 
     intervals = evaluation.intervals
     heads = ["measure", "value", *(["interval"] if intervals else [])]
@@ -101,36 +102,16 @@ def _markdown(evaluation, title, facts, validation, pictures):
         [_TITLES[name], _number(value), *([_range(*intervals[name])] if intervals else [])]
         for name, value in evaluation.measures.items()
     ]
-    lines += ["", *_table(heads, rows), "", "## Tags", ""]
+    lines += ["", *_reports.table(heads, rows), "", "## Tags", ""]
     columns = ["roc_auc", "pr_auc", "threshold", "precision", "recall", "f1"]
     rows = [
         [tag, f"{row['positives']:,}", *(_number(row[column]) for column in columns)]
         for tag, row in evaluation.per_tag.to_dict("index").items()
     ]
-    lines += _table(["tag", "tracks", "ROC-AUC", "PR-AUC", "threshold", "precision", "recall", "F1"], rows)
+    lines += _reports.table(["tag", "tracks", "ROC-AUC", "PR-AUC", "threshold", "precision", "recall", "F1"], rows)
     lines += ["", "## Pictures", ""]
-    lines += [f"![{what}]({name})\n" for name, what in pictures.items()] or [
-        "None: matplotlib is not installed; `pip install tfmusictag[plot]` brings it.\n"
-    ]
+    lines += [f"![{what}]({name})\n" for name, what in pictures.items()] or [f"{_reports.NO_PICTURES}\n"]
     return "\n".join(lines)
-
-
-def _table(heads, rows):
-    rule = ["---", *["---:"] * (len(heads) - 1)]
-    return [f"| {' | '.join(map(_cell, row))} |" for row in (heads, rule, *rows)]
-
-
-def _cell(text):
-    return " ".join(str(text).replace("\\", "\\\\").replace("|", "\\|").split())
-
-
-def _shown(value):
-    """Returns a fact as a line of text; those of several models one after another."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items() if item is not None)
-    if isinstance(value, list | tuple):
-        return "; ".join(map(_shown, value))
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _number(value):
@@ -141,19 +122,12 @@ def _range(low, high):
     return "" if np.isnan(low) else f"{low:.4f} to {high:.4f}"
 
 
-def _write(path, text):
-    with _files.whole(path) as fresh, open(fresh, "x", encoding="utf-8") as file:
-        file.write(text)
-
-
 # --- pictures -----------------------------------------------------------------------------------------------------
 
 
 def _pictures(evaluation, folder, predictions, validation):
     """Draws what can be drawn; returns {name of the file: what it shows}."""
-    for name in PICTURES:  # of an earlier report
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(folder, name))
+    _reports.clear(folder, PICTURES)
     if importlib.util.find_spec("matplotlib") is None:
         return {}
     tags, curves, thresholds = PICTURES

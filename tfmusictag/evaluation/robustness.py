@@ -15,10 +15,10 @@ import zlib
 import numpy as np
 import pandas as pd
 
-from tfmusictag import plotting
+from tfmusictag import _files, plotting
 from tfmusictag._lazy import lazy_module
 from tfmusictag._version import __version__
-from tfmusictag.evaluation import _arrays, _files, measures, perturbing, predictions, reporting, running
+from tfmusictag.evaluation import _arrays, _models, _reports, measures, perturbing, predictions
 
 pipelines = lazy_module("tfmusictag.pipelines")
 tf = lazy_module("tensorflow")
@@ -35,8 +35,10 @@ _UNITS = {
     "white_noise": "white noise [ratio]",
     "mp3": "MP3 [kbit/s]",
 }
+_UNTOUCHED = {"time_stretch": 1, "pitch_shift": 0}  # the strength that clean sound has
 _FULL_SCALE = 32_768.0
 _PANEL_INCHES = 2.6
+_LETTER_INCHES, _HANDLE_INCHES, _LONGEST = 0.1, 0.7, 60  # of the models' names in pictures; letters, at most
 # Told apart without colour vision too (Okabe and Ito).
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = "osD^vPX*"
@@ -73,8 +75,8 @@ def run(
     which is computed once and lies meanwhile below `folder`: 4 bytes a sample, of one perturbation at a time.
 
     Args:
-        models: a keras.Model, the path of a `.keras` file, the name of an application with `weights`, or a list of
-            such, or a dictionary of such by the names that they shall have.
+        models: a keras.Model, the folder of a run, the path of a `.keras` file, the name of an application with
+            `weights`, or a list of such, or a dictionary of such by the names that they shall have.
         tracks, split, num_samples, chunks, hop_samples, batch_size, **where: as for `pipelines.evaluate`; waveforms.
         folder: where all of it goes.
         weights, labels: as for `evaluation.run`, of all the models.
@@ -91,12 +93,12 @@ def run(
         ValueError: an argument that breaks its rule; tracks of another rate than a model's; what `predict` refuses.
         ModelError: a model or its weights cannot be used.
     """
-    _check(folder, overwrite)
+    _reports.check_folder(folder, FILES, overwrite)
     named = _named(models)
-    running._check(list(named.values()), weights, folder, None, split, None, overwrite=True)
+    _models.check(list(named.values()), weights)
     opened = {}  # the name of a model: itself, the tags of its outputs
     for number, given in named.items():
-        model, order, name = running._opened(given, weights, labels)
+        model, order, name = _models.opened(given, weights, labels)
         name = name if isinstance(number, int) else number
         if name in opened:
             raise ValueError(f"`models` must have different names; received {name!r} twice. A dictionary names them.")
@@ -104,7 +106,7 @@ def run(
     heard = _heard(opened, tracks, split, sample_rate, where)
     steps = _steps(grid, sorted({rate for _, rate, _ in heard}))
 
-    os.makedirs(folder, exist_ok=True)
+    _reports.make_folder(folder)
     cut = {"num_samples": num_samples, "chunks": chunks, "hop_samples": hop_samples, "batch_size": batch_size}
     options = {**cut, "split": split, "activation": activation, "aggregation": aggregation}
     found, facts = {}, {}
@@ -128,7 +130,7 @@ def run(
 def draw(table):
     """Draws what `run` returns: a panel for each perturbation and measure, a line a model; returns the figure.
 
-    Dotted is what the models reach on clean sound.
+    Dotted is what the models reach on clean sound; where strengths lie on both sides of it, lines go through it.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -141,7 +143,7 @@ def draw(table):
         for axes, perturbation in zip(row, perturbations, strict=True):
             for number, (name, own) in enumerate(table.groupby("model", sort=False)):
                 style = {"color": _COLOURS[number % len(_COLOURS)]}
-                here = own[own["perturbation"] == perturbation]
+                here = _line(own, perturbation)
                 marker = _MARKERS[number % len(_MARKERS)]
                 axes.axhline(own.loc[own["perturbation"] == CLEAN, measure].item(), **style, linestyle=":", linewidth=1)
                 axes.plot(range(len(here)), here[measure], f"{marker}-", **style, markersize=4, label=name)
@@ -152,19 +154,25 @@ def draw(table):
     for axes, perturbation in zip(panels[-1], perturbations, strict=True):
         axes.set_xlabel(_UNITS[perturbation])
     handles, names = panels[0, 0].get_legend_handles_labels()
-    legend = figure.legend(handles, names, loc="outside upper center", ncols=4, frameon=False)
+    names = [name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}" for name in names]
+    columns = max(int(figure.get_figwidth() / (_HANDLE_INCHES + _LETTER_INCHES * max(map(len, names)))), 1)
+    legend = figure.legend(handles, names, loc="outside upper center", ncols=columns, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return plotting.save(figure, None)
 
 
+def _line(own, perturbation):
+    """Returns the rows of a model that a line joins, of which clean sound is one if it is between strengths."""
+    here = own[own["perturbation"] == perturbation]
+    untouched, strengths = _UNTOUCHED.get(perturbation), here["strength"]
+    if untouched is None or untouched in set(strengths) or not strengths.min() < untouched < strengths.max():
+        return here
+    clean = own[own["perturbation"] == CLEAN].assign(strength=untouched)
+    return pd.concat([here, clean]).sort_values("strength", kind="stable")
+
+
 # --- what is asked ------------------------------------------------------------------------------------------------
-
-
-def _check(folder, overwrite):
-    there = [name for name in FILES if os.path.lexists(os.path.join(folder, name))]
-    if there and not overwrite:
-        raise FileExistsError(f"{folder} holds {there[0]}; `overwrite=True` replaces it.")
 
 
 def _named(models):
@@ -268,24 +276,22 @@ def _told(tracks, split, seed, aggregation, cut, evaluation):
 
 def _write(table, folder, told, title):
     text, data, markdown, picture = (os.path.join(folder, name) for name in FILES)
-    for path in (text, data, markdown, picture):  # of an earlier report
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-    reporting._write(text, table.to_csv(index=False, lineterminator="\n"))
+    _reports.clear(folder, FILES)
+    _reports.write(text, table.to_csv(index=False, lineterminator="\n"))
     whole = _arrays.plain({"title": title, "facts": told, "rows": table.to_dict("records")})
-    reporting._write(data, json.dumps(whole, indent=1, allow_nan=False) + "\n")
+    _reports.write(data, json.dumps(whole, indent=1, allow_nan=False) + "\n")
     drawn = importlib.util.find_spec("matplotlib") is not None
     if drawn:
         with _files.whole(picture) as fresh:
             plotting.save(draw(table), fresh)
-    reporting._write(markdown, _markdown(table, told, title, drawn))
+    _reports.write(markdown, _markdown(table, told, title, drawn))
 
 
 def _markdown(table, told, title, drawn):
-    lines = [f"# {reporting._cell(title)}", ""]
+    lines = [f"# {_reports.cell(title)}", ""]
     facts = {name: value for name, value in told.items() if name != "models" and value not in (None, ())}
-    lines += [f"- {name.replace('_', ' ')}: {_fact(value)}" for name, value in facts.items()]
-    lines += [f"- {_fact(name)}: {_fact(heard)}" for name, heard in told["models"].items()]
+    lines += [f"- {name.replace('_', ' ')}: {_reports.fact(value)}" for name, value in facts.items()]
+    lines += [f"- {_reports.fact(name)}: {_reports.fact(heard)}" for name, heard in told["models"].items()]
     names = list(table["model"].unique())
     for measure, what in _MEASURES.items():
         lines += ["", f"## {what}, macro", "", "In brackets what has changed from clean sound.", ""]
@@ -297,14 +303,10 @@ def _markdown(table, told, title, drawn):
                 rows.append([CLEAN, "", *(f"{value:.4f}" for value in same[measure])])
             else:
                 rows.append([_UNITS[perturbation], _shown(strength), *cells])
-        lines += reporting._table(["perturbation", "strength", *names], rows)
+        lines += _reports.table(["perturbation", "strength", *names], rows)
     lines += ["", "## Picture", ""]
-    none = "None: matplotlib is not installed; `pip install tfmusictag[plot]` brings it."
-    return "\n".join([*lines, f"![Measures over strengths]({FILES[-1]})" if drawn else none, ""])
-
-
-def _fact(value):
-    return reporting._cell(reporting._shown(value))
+    picture = f"![Measures over strengths]({FILES[-1]})" if drawn else _reports.NO_PICTURES
+    return "\n".join([*lines, picture, ""])
 
 
 def _shown(strength):

@@ -1,11 +1,10 @@
 """All of `tfmusictag evaluate`: from models and tracks to a folder with scores and a report."""
 
-import contextlib
 import dataclasses
 import os
 
-from tfmusictag import applications, errors
-from tfmusictag.evaluation import measures, predictions, reporting, thresholds
+from tfmusictag import errors
+from tfmusictag.evaluation import _models, _reports, measures, predictions, reporting, thresholds
 
 _FILES = ("report.md", "report.json", "per_tag.csv", "predictions.npz", "validation.npz")
 
@@ -34,13 +33,13 @@ def run(
     (validation.npz).
 
     Args:
-        models: a keras.Model, the path of a `.keras` file, the name of an application with `weights`, or a list of
-            such, whose scores are averaged.
+        models: a keras.Model, the folder of a run, the path of a `.keras` file, the name of an application with
+            `weights`, or a list of such, whose scores are averaged.
         tracks: a folder of records, a dataset of tfds or its name, a table of files, as for `pipelines.evaluate`.
         folder: where all of it goes.
         weights: of the models that are named: a preset, whose tags may be in another order than the tracks', or a path.
-        labels: the tags of the models' outputs, where they are not those of a preset and their order is not the
-            tracks'; as `predict` takes them.
+        labels: the tags of the models' outputs, where they are not those of a run or a preset and their order is not
+            the tracks'; as `predict` takes them.
         split: that is evaluated.
         validation: the split that thresholds are chosen on; not read if none are.
         threshold: a rule of `choose`, or a number, or one for each tag.
@@ -56,10 +55,13 @@ def run(
     """
     models = list(models) if isinstance(models, list | tuple) else [models]
     rule = threshold if isinstance(threshold, str) else None
-    _check(models, weights, folder, rule, split, validation, overwrite)
+    _models.check(models, weights)
+    if rule is not None:
+        _check_rule(rule, split, validation)
+    _reports.check_folder(folder, _FILES, overwrite)
     parts = {split: [], **({} if rule is None else {validation: []})}
     for given in models:
-        model, order, name = _opened(given, weights, labels)
+        model, order, name = _models.opened(given, weights, labels)
         for part, found in parts.items():
             made = predictions.predict(model, tracks, split=part, labels=order, **options)
             found.append(dataclasses.replace(made, facts={**made.facts, "model": name}))
@@ -78,10 +80,8 @@ def run(
         confidence=confidence,
         seed=seed,
     )
-    os.makedirs(folder, exist_ok=True)
-    for name in _FILES:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(folder, name))
+    _reports.make_folder(folder)
+    _reports.clear(folder, _FILES)
     tested.save(os.path.join(folder, "predictions.npz"))
     if validated is not None:
         validated.save(os.path.join(folder, "validation.npz"))
@@ -90,37 +90,8 @@ def run(
     return evaluation
 
 
-def _check(models, weights, folder, rule, split, validation, overwrite):
-    """Refuses, before any work, what would fail after it."""
-    if not models:
-        raise ValueError("`models` must hold at least one; received none.")
-    for model in models:
-        if isinstance(model, str) and not _is_file(model):
-            applications.card(model)
-            if weights is None:
-                raise ValueError(f"`weights` must be given for {model!r}: without, it is not trained.")
-    if rule is not None:
-        if rule not in thresholds.RULES:
-            raise errors.unknown_choice("threshold", rule, thresholds.RULES)
-        if validation in (None, split):
-            raise ValueError(f"`validation` must be another split than the one evaluated; received {validation!r}.")
-    there = [name for name in _FILES if os.path.lexists(os.path.join(folder, name))]
-    if there and not overwrite:
-        raise FileExistsError(f"{folder} holds {there[0]}; `overwrite=True` replaces it.")
-    if os.path.lexists(folder) and not os.path.isdir(folder):
-        raise ValueError(f"`folder` must be a folder, or new; {folder} is none.")
-
-
-def _opened(model, weights, labels):
-    """Returns a model, the tags of its outputs (None for those of the tracks), and what the report calls it."""
-    if not isinstance(model, str | os.PathLike):
-        return model, labels, getattr(model, "name", type(model).__name__)
-    if _is_file(model):
-        return applications.load_model(model), labels, os.fspath(model)
-    card = applications.card(model)
-    named = card.labels_of(weights, labels)
-    return card.trained(weights, named), named, f"{model}, {os.fspath(weights)}"
-
-
-def _is_file(model):
-    return os.fspath(model).endswith(".keras") or os.path.isfile(model)
+def _check_rule(rule, split, validation):
+    if rule not in thresholds.RULES:
+        raise errors.unknown_choice("threshold", rule, thresholds.RULES)
+    if validation in (None, split):
+        raise ValueError(f"`validation` must be another split than the one evaluated; received {validation!r}.")

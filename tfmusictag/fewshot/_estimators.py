@@ -7,13 +7,21 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from tfmusictag._lazy import lazy_module
-from tfmusictag.fewshot import _waveforms
+from tfmusictag.fewshot import _encoders, _waveforms
 
 layers = lazy_module("tfmusictag.layers")
 
 
 class _Classifier(ClassifierMixin, BaseEstimator):
-    """Base of all; once fitted it can be pickled, and read in another process."""
+    """Base of all; once fitted it can be pickled, and read in another process.
+
+    A child has `model` and `arguments`, as `_encoders.build` takes them, or its own `sample_rate`.
+    """
+
+    @property
+    def sample_rate(self):
+        """Of the waveforms, in Hz."""
+        return _encoders.sample_rate(self.model, self.arguments)
 
     def __reduce__(self):
         return _restored, (type(self), pickle.dumps(self.__getstate__()))

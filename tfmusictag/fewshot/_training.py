@@ -3,9 +3,27 @@
 import numpy as np
 
 from tfmusictag._lazy import lazy_module
-from tfmusictag.fewshot import _waveforms
+from tfmusictag.fewshot import _estimators, _waveforms
 
 keras = lazy_module("keras")
+
+
+class ByEpochs(_estimators.Trained):
+    """Base of the classifiers that see a window of each clip an epoch, for as many epochs as they are told.
+
+    A child has `seed`, `epochs`, `batch_size` and `hop_s`, and `_build()`, which returns a compiled network that gives
+    logits of `classes_`, and how clips are cut for it.
+    """
+
+    def _fit(self, waveforms, targets):
+        keras.utils.set_random_seed(self.seed)
+        self.network_, self.framing_ = self._build()
+        settings = {"epochs": self.epochs, "batch_size": self.batch_size, "rng": np.random.default_rng(self.seed)}
+        fit(self.network_, waveforms, targets, self.framing_, **settings)
+
+    def _probabilities(self, waveforms):
+        hop = _waveforms.hop_samples(self.hop_s, self.framing_)
+        return probabilities(self.network_, waveforms, self.framing_, hop)
 
 
 def compile_classifier(model, learning_rate, clip_norm=None):

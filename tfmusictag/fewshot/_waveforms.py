@@ -95,9 +95,15 @@ def over_windows(network, waveforms, framing, hop):
         network: maps windows (batch, window samples) to rows (batch, width).
         hop: from window to window, in samples.
     """
-    windows = [all_windows(edged(waveform, framing), framing, hop) for waveform in waveforms]
-    flat = itertools.chain.from_iterable(windows)
-    rows = []
-    while batch := list(itertools.islice(flat, _BATCH)):
+    counts = []
+
+    def cut():
+        for waveform in waveforms:
+            windows = all_windows(edged(waveform, framing), framing, hop)
+            counts.append(len(windows))
+            yield from windows
+
+    rows, windows = [], cut()
+    while batch := list(itertools.islice(windows, _BATCH)):
         rows.append(np.asarray(network(np.stack(batch))))
-    return np.split(np.concatenate(rows), np.cumsum([len(own) for own in windows])[:-1])
+    return np.split(np.concatenate(rows), np.cumsum(counts)[:-1])

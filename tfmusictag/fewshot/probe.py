@@ -69,11 +69,6 @@ class Probe(_estimators.Frozen):
         self.validation = validation
         self.seed = seed
 
-    @property
-    def sample_rate(self):
-        """Of the waveforms, in Hz."""
-        return _encoders.sample_rate(self.model, self.arguments)
-
     def predict_proba(self, X):
         """Returns the probabilities (clips, classes) of waveforms; with `multi_label` of tags (clips, tags)."""
         check_is_fitted(self, "classes_")

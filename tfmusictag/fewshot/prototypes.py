@@ -6,19 +6,19 @@ each of up to five clips a class and stays the same; an update takes five other 
 means of squared differences; SGD of 0.1 with the norm of all gradients at most 5; an end after 200 epochs without
 better training accuracy, heard every second (42 frames); log-probabilities are averaged over windows.
 
-Departs from it: the normalisation of the input acts on the channel, as `vgg_few` has it, and not on the frames; the
-epochs without better accuracy are counted from the best one on, where the code counts all.
+Departs from it: the epochs without better accuracy are counted from the best one on, where the code counts all.
 """
 
 import numpy as np
 import tensorflow as tf
 
+from tfmusictag import _arguments
 from tfmusictag._lazy import lazy_module
 from tfmusictag.fewshot import _encoders, _estimators, _training, _waveforms
 
 keras = lazy_module("keras")
 
-_PUBLISHED = {"vgg_few": {"filters": 128}}  # arguments of the paper's encoder
+_PUBLISHED = {"vgg_few": {"filters": 128, "norm_per_frame": True}}  # arguments of the paper's encoder
 _DROPOUT = 0.5
 
 
@@ -31,7 +31,8 @@ class PrototypicalNetwork(_estimators.Trained):
         weights: of an application: None begins from nothing, a preset's name or a path from what was learnt; batch
             normalisation then stays as it was trained.
         embedding: width of the linear layer behind the encoder.
-        arguments: of the application; None is `{"filters": 128}` for `"vgg_few"` without weights.
+        arguments: of the application; None is `{"filters": 128, "norm_per_frame": True}` for `"vgg_few"` without
+            weights.
         support, queries: windows of a class, of the prototypes (fewer where there are fewer clips) and of an update.
         learning_rate, clip_norm: of SGD.
         encoder_scale: times which the gradients go on into the encoder, from 0 to 1; the paper's VGGish has 0.0001.
@@ -40,6 +41,8 @@ class PrototypicalNetwork(_estimators.Trained):
             see as many windows as there are clips.
         hop_s: between windows that are heard, in seconds, rounded to frames; None lets them follow each other.
         seed: of all that is random; it is Keras's own, as `keras.utils.set_random_seed` sets it.
+
+    An update holds all of its windows in memory: of the default encoder 55 MB each, 6 GB with ten classes.
     """
 
     def __init__(
@@ -73,31 +76,23 @@ class PrototypicalNetwork(_estimators.Trained):
         self.hop_s = hop_s
         self.seed = seed
 
-    @property
-    def sample_rate(self):
-        """Of the waveforms, in Hz."""
-        return _encoders.sample_rate(self.model, self.arguments)
-
     def _fit(self, waveforms, targets):
+        for name in ("support", "queries", "patience"):
+            _arguments.whole(name, getattr(self, name), least=1)
         keras.utils.set_random_seed(self.seed)
         rng = np.random.default_rng(self.seed)
         self.network_, self.framing_ = self._build()
-        clips = [_waveforms.edged(waveform, self.framing_) for waveform in waveforms]
-        members = [np.flatnonzero(targets == index) for index in range(len(self.classes_))]
-        chosen = [rng.permutation(own)[: self.support] for own in members]
-        support = _waveforms.random_windows([clips[index] for index in np.concatenate(chosen)], self.framing_, rng)
-        averages = _averages([len(own) for own in chosen])
-        asked = np.repeat(np.arange(len(members), dtype=np.int32), self.queries)
-        step = _compiled_step(self.network_, self.learning_rate, self.clip_norm, support, averages, asked)
-
+        settings = {name: getattr(self, name) for name in ("support", "queries", "learning_rate", "clip_norm")}
+        episodes = Episodes(self.network_, self.framing_, waveforms, targets, rng=rng, **settings)
         best, waited = -1.0, 0
         while waited < self.patience:
-            for _ in range(max(1, len(clips) // len(asked))):
-                drawn = [rng.choice(own, self.queries, replace=len(own) < self.queries) for own in members]
-                step(_waveforms.random_windows([clips[index] for index in np.concatenate(drawn)], self.framing_, rng))
-            self.prototypes_ = averages @ self.network_.predict_on_batch(support)
-            accuracy = np.mean(self._log_probabilities(waveforms).argmax(axis=1) == targets)
+            for _ in range(episodes.an_epoch):
+                episodes.update()
+            if best < 1:  # nothing is better than all: the patience that is left needs no hearing, which takes long
+                self.prototypes_ = episodes.prototypes()
+                accuracy = np.mean(self._log_probabilities(waveforms).argmax(axis=1) == targets)
             best, waited = (accuracy, 0) if accuracy > best else (best, waited + 1)
+        self.prototypes_ = episodes.prototypes()
 
     def _build(self):
         arguments = self.arguments
@@ -118,6 +113,47 @@ class PrototypicalNetwork(_estimators.Trained):
         from scipy.special import softmax
 
         return softmax(self._log_probabilities(waveforms), axis=1)  # makes the geometric means sum to 1
+
+
+class Episodes:
+    """A support that stays as it is drawn first, and updates, each on queries that are drawn anew.
+
+    `an_epoch` is how many updates ask as many windows as there are clips.
+
+    Args:
+        network: a keras.Model from windows (batch, samples) to embeddings (batch, width).
+        framing: how clips are cut for it.
+        waveforms: of the clips.
+        targets: the class of each, numbers from 0 on.
+        support, queries: windows of a class, of the prototypes (fewer where there are fewer clips) and of an update.
+        learning_rate, clip_norm: of SGD.
+        rng: a NumPy Generator.
+    """
+
+    def __init__(self, network, framing, waveforms, targets, *, support, queries, learning_rate, clip_norm, rng):
+        self._network, self._framing, self._queries, self._rng = network, framing, queries, rng
+        self._clips = [_waveforms.edged(waveform, framing) for waveform in waveforms]
+        self._members = [np.flatnonzero(targets == index) for index in range(targets.max() + 1)]
+        chosen = [rng.permutation(own)[:support] for own in self._members]
+        self._support = self._windows(chosen)
+        self._averages = _averages([len(own) for own in chosen])
+        asked = np.repeat(np.arange(len(chosen), dtype=np.int32), queries)
+        self._step = _compiled_step(network, learning_rate, clip_norm, self._support, self._averages, asked)
+        self.an_epoch = max(1, len(waveforms) // len(asked))
+
+    def update(self):
+        """Draws queries and learns of them."""
+        choice, count = self._rng.choice, self._queries
+        self._step(self._windows([choice(own, count, replace=len(own) < count) for own in self._members]))
+
+    def prototypes(self):
+        """Returns the prototypes (classes, width) as the network has them now."""
+        return self._averages @ self._network.predict_on_batch(self._support)
+
+    def _windows(self, places):
+        return _waveforms.random_windows(
+            [self._clips[place] for place in np.concatenate(places)], self._framing, self._rng
+        )
 
 
 def distances(embeddings, prototypes):

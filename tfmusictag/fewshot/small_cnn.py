@@ -9,15 +9,14 @@ Departs from it: windows are heard every 42 frames and not at each, which takes 
 
 from tfmusictag import applications, errors
 from tfmusictag._lazy import lazy_module
-from tfmusictag.fewshot import _encoders, _estimators, _training, _waveforms
+from tfmusictag.fewshot import _encoders, _training
 
 keras = lazy_module("keras")
-np = lazy_module("numpy")
 
 MODELS = ("sb_cnn", "timbre_few", "vgg_few")
 
 
-class SmallCNN(_estimators.Trained):
+class SmallCNN(_training.ByEpochs):
     """Classifies waveforms at 44.1 kHz by a small convolutional network that is trained on them.
 
     Args:
@@ -53,27 +52,14 @@ class SmallCNN(_estimators.Trained):
         self.hop_s = hop_s
         self.seed = seed
 
-    @property
-    def sample_rate(self):
-        """Of the waveforms, in Hz."""
-        return _encoders.sample_rate(self.model, self.arguments)
-
-    def _fit(self, waveforms, targets):
+    def _build(self):
         if self.model not in MODELS:
             raise errors.unknown_choice("model", self.model, MODELS)
-        keras.utils.set_random_seed(self.seed)
         arguments = {**dict(self.arguments or {}), "classes": len(self.classes_), "classifier_activation": None}
-        self.network_ = applications.card(self.model).build(**arguments)
-        self.framing_ = _encoders.framing(self.network_)
-        _regularise(self.network_, self.l2)
-        _training.compile_classifier(self.network_, self.learning_rate, self.clip_norm)
-        rng = np.random.default_rng(self.seed)
-        settings = {"epochs": self.epochs, "batch_size": self.batch_size, "rng": rng}
-        _training.fit(self.network_, waveforms, targets, self.framing_, **settings)
-
-    def _probabilities(self, waveforms):
-        hop = _waveforms.hop_samples(self.hop_s, self.framing_)
-        return _training.probabilities(self.network_, waveforms, self.framing_, hop)
+        network = applications.card(self.model).build(**arguments)
+        _regularise(network, self.l2)
+        _training.compile_classifier(network, self.learning_rate, self.clip_norm)
+        return network, _encoders.framing(network)
 
 
 def _regularise(network, l2):

@@ -7,13 +7,12 @@ Departs from it: any application with trained weights takes VGGish's place, its 
 """
 
 from tfmusictag._lazy import lazy_module
-from tfmusictag.fewshot import _encoders, _estimators, _training, _waveforms
+from tfmusictag.fewshot import _encoders, _training
 
 keras = lazy_module("keras")
-np = lazy_module("numpy")
 
 
-class Transfer(_estimators.Trained):
+class Transfer(_training.ByEpochs):
     """Classifies waveforms at the model's rate by a trained network that is fine-tuned.
 
     Args:
@@ -50,23 +49,10 @@ class Transfer(_estimators.Trained):
         self.hop_s = hop_s
         self.seed = seed
 
-    @property
-    def sample_rate(self):
-        """Of the waveforms, in Hz."""
-        return _encoders.sample_rate(self.model, self.arguments)
-
-    def _fit(self, waveforms, targets):
-        keras.utils.set_random_seed(self.seed)
+    def _build(self):
         encoder = _encoders.trained(self.model, self.weights, self.arguments)
-        self.framing_ = _encoders.framing(encoder)
         inputs = keras.Input(encoder.input_shape[1:])
         embedding = _training.scaled_gradient(encoder(inputs, training=False), self.encoder_scale)
-        self.network_ = keras.Model(inputs, keras.layers.Dense(len(self.classes_), name="logits")(embedding))
-        _training.compile_classifier(self.network_, self.learning_rate)
-        rng = np.random.default_rng(self.seed)
-        settings = {"epochs": self.epochs, "batch_size": self.batch_size, "rng": rng}
-        _training.fit(self.network_, waveforms, targets, self.framing_, **settings)
-
-    def _probabilities(self, waveforms):
-        hop = _waveforms.hop_samples(self.hop_s, self.framing_)
-        return _training.probabilities(self.network_, waveforms, self.framing_, hop)
+        network = keras.Model(inputs, keras.layers.Dense(len(self.classes_), name="logits")(embedding))
+        _training.compile_classifier(network, self.learning_rate)
+        return network, _encoders.framing(encoder)

@@ -2,9 +2,8 @@
 
 from keras import ops
 
-from tfmusictag import errors
+from tfmusictag import _arguments, errors
 from tfmusictag.dsp import framing
-from tfmusictag.layers import _arguments
 
 PADDINGS = ("reflect", "zero", "valid", "none")
 _PAD_MODES = {"reflect": "reflect", "zero": "constant"}

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from tfmusictag.layers import _arguments
+from tfmusictag import _arguments
 
 # PackNet's, which is PyTorch's default; that of Keras is a hundred times as much.
 _EPSILON = 1e-5

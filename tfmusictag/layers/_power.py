@@ -5,9 +5,9 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from tfmusictag import errors
+from tfmusictag import _arguments, errors
 from tfmusictag.dsp import spectra
-from tfmusictag.layers import _arguments, _frames
+from tfmusictag.layers import _frames
 
 IMPLEMENTATIONS = ("rfft", "matmul")
 _SMALLEST_POWER = 1e-20

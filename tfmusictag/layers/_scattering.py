@@ -19,7 +19,7 @@ class Scattering(_frontend.Frontend):
         super().__init__(kwargs)
         Q = (Q, 1) if isinstance(Q, (int, np.integer)) else tuple(Q)
         if not isinstance(J, (int, np.integer)) or J < 1:
-            raise ValueError(f"`J` must be an integer of at least 1, in octaves; received {J!r}.")
+            raise ValueError(f"`J` must be a whole number of at least 1, in octaves; received {J!r}.")
         if len(Q) != 2 or not all(isinstance(value, (int, np.integer)) and value >= 1 for value in Q):
             raise ValueError(f"`Q` must be one or two integers of at least 1, in wavelets an octave; received {Q!r}.")
         if T not in (None, "global") and not is_power_of_two(T):

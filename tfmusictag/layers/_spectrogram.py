@@ -5,9 +5,9 @@ import math
 import keras
 from keras import ops
 
-from tfmusictag import errors
+from tfmusictag import _arguments, errors
 from tfmusictag.dsp import spectra
-from tfmusictag.layers import _arguments, _frontend, _power
+from tfmusictag.layers import _frontend, _power
 
 # Below this, power counts as silence: -100 dB, as torchaudio and librosa have it.
 _FLOOR = 1e-10

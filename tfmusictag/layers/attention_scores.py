@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from tfmusictag.layers import _arguments, _heads, _precision
+from tfmusictag import _arguments
+from tfmusictag.layers import _heads, _precision
 
 
 @keras.saving.register_keras_serializable("tfmusictag")

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from tfmusictag.layers import _arguments
+from tfmusictag import _arguments
 
 
 @keras.saving.register_keras_serializable("tfmusictag")

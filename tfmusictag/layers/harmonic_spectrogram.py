@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
+from tfmusictag import _arguments
 from tfmusictag.dsp import harmonic
-from tfmusictag.layers import _arguments, _frontend, _power, _spectrogram
+from tfmusictag.layers import _frontend, _power, _spectrogram
 
 
 @keras.saving.register_keras_serializable("tfmusictag")

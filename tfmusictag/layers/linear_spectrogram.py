@@ -4,8 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfmusictag import _arguments
 from tfmusictag.dsp import spectra
-from tfmusictag.layers import _arguments, _spectrogram
+from tfmusictag.layers import _spectrogram
 
 
 @keras.saving.register_keras_serializable("tfmusictag")

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfmusictag import errors
+from tfmusictag import _arguments, errors
 from tfmusictag.dsp import spectra
-from tfmusictag.layers import _arguments, _spectrogram
+from tfmusictag.layers import _spectrogram
 
 # What the families share: frames of 512 every 256 samples at 16 kHz, power spectrum, reflection at the ends.
 _COMMON = {

@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
+from tfmusictag import _arguments
 from tfmusictag.dsp import spectra
-from tfmusictag.layers import _arguments, _frontend, _spectrogram
+from tfmusictag.layers import _frontend, _spectrogram
 from tfmusictag.layers.log_mel import LogMel
 
 _OF_LOG_MEL = (

@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from tfmusictag.layers import _arguments, _packing, space_to_depth
+from tfmusictag import _arguments
+from tfmusictag.layers import _packing, space_to_depth
 
 
 @keras.saving.register_keras_serializable("tfmusictag")

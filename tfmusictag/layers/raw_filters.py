@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from tfmusictag.layers import _arguments, _frames, _spectrogram
+from tfmusictag import _arguments
+from tfmusictag.layers import _frames, _spectrogram
 
 
 @keras.saving.register_keras_serializable("tfmusictag")

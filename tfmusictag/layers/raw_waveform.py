@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
+from tfmusictag import _arguments
 from tfmusictag.dsp import framing
-from tfmusictag.layers import _arguments, _frontend
+from tfmusictag.layers import _frontend
 
 
 @keras.saving.register_keras_serializable("tfmusictag")

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfmusictag import _arguments
 from tfmusictag.dsp import wavelets
-from tfmusictag.layers import _arguments, _frames, _frontend, _spectrogram
+from tfmusictag.layers import _frames, _frontend, _spectrogram
 from tfmusictag.layers.log_scattering import LogScattering
 
 # The averages are computed every so many samples at least; finer ones would cost more than the network behind.

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfmusictag import errors
+from tfmusictag import _arguments, errors
 from tfmusictag.dsp import scattering
 from tfmusictag.layers import _joint_stage, _scattering
 
@@ -73,8 +73,7 @@ class TimeFrequencyScattering(_scattering.Scattering):
     ):
         super().__init__(J, Q, T, stride, implementation, global_average, learnable, sample_rate, kwargs)
         for argument, received in (("J_fr", J_fr), ("Q_fr", Q_fr)):
-            if not isinstance(received, (int, np.integer)) or received < 1:
-                raise ValueError(f"`{argument}` must be an integer of at least 1; received {received!r}.")
+            _arguments.whole(argument, received, 1)
         if 2**J_fr > len(self.psi1):
             raise ValueError(
                 f"`J_fr` must leave 2 ** J_fr within the {len(self.psi1)} first-order wavelets of J={J} and Q={Q}; "

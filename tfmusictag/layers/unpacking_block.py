@@ -5,7 +5,8 @@ import math
 import keras
 from keras import ops
 
-from tfmusictag.layers import _arguments, _packing, depth_to_space
+from tfmusictag import _arguments
+from tfmusictag.layers import _packing, depth_to_space
 
 
 @keras.saving.register_keras_serializable("tfmusictag")

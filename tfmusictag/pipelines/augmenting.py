@@ -11,6 +11,8 @@ import numbers
 
 import tensorflow as tf
 
+from tfmusictag import _arguments
+
 
 @dataclasses.dataclass(frozen=True)
 class Gain:
@@ -104,8 +106,7 @@ class SpecAugment:
             ("n_freq_masks", 0, n_freq_masks),
             ("n_time_masks", 0, n_time_masks),
         ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"`{name}` must be an integer of at least {least}; received {value!r}.")
+            _arguments.whole(name, value, least)
         self._layer = _seeded_spec_augment()(
             freq_mask_param, time_mask_param, n_freq_masks, n_time_masks, mask_value, data_format="channels_last"
         )

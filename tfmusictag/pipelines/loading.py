@@ -5,7 +5,7 @@ import random
 
 import tensorflow as tf
 
-from tfmusictag import applications, errors, records
+from tfmusictag import _arguments, applications, errors, records
 from tfmusictag.pipelines import cutting, sources
 
 _FULL_SCALE = 32_768.0
@@ -61,9 +61,9 @@ def train(
         ValueError: an argument that breaks its rule, tracks of another rate, number of tags or front-end than the
             model's.
     """
-    seed = random.getrandbits(31) if seed is None else _whole("seed", seed, 0)
-    _whole("batch_size", batch_size, 1)
-    _whole("shuffle", shuffle, 0)
+    seed = random.getrandbits(31) if seed is None else _arguments.whole("seed", seed, 0)
+    _arguments.whole("batch_size", batch_size, 1)
+    _arguments.whole("shuffle", shuffle, 0)
     wanted = _wanted(model, num_samples, num_frames, sample_rate)
     where = {"sample_rate": wanted.sample_rate, "shuffle_files": shuffle > 0, "seed": seed, **where}
     found = sources.source(tracks, split, **where)
@@ -130,13 +130,13 @@ def evaluate(
     Raises:
         ValueError: as for `train`; both a hop and `chunks`.
     """
-    _whole("batch_size", batch_size, 1)
+    _arguments.whole("batch_size", batch_size, 1)
     for name, value in (("hop_samples", hop_samples), ("hop_frames", hop_frames)):
         if value is not None and chunks is not None:
             raise ValueError(f"`{name}` or `chunks` must be None; received {value!r} and {chunks!r}.")
     for name, value in (("hop_samples", hop_samples), ("hop_frames", hop_frames), ("chunks", chunks)):
         if value is not None:
-            _whole(name, value, 1)
+            _arguments.whole(name, value, 1)
     wanted = _wanted(model, num_samples, num_frames, sample_rate)
     found = sources.source(tracks, split, sample_rate=wanted.sample_rate, **where)
     _refuse_others(found, model, where.get("settings"))
@@ -177,7 +177,7 @@ def _wanted(model, num_samples, num_frames, sample_rate):
     said = {"num_samples": num_samples, "num_frames": num_frames, "sample_rate": sample_rate}
     for name, value in said.items():
         if value is not None:
-            _whole(name, value, 1)
+            _arguments.whole(name, value, 1)
     known = {}
     if isinstance(model, str):
         card = applications.card(model)
@@ -244,12 +244,6 @@ def _fits(shape, wanted):
     return len(shape) == len(wanted) and all(
         None in pair or pair[0] == pair[1] for pair in zip(shape, wanted, strict=True)
     )
-
-
-def _whole(name, value, least):
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"`{name}` must be an integer of at least {least}; received {value!r}.")
-    return value
 
 
 def _weights(class_weights, found):

@@ -27,6 +27,7 @@ class Source:
         tags: their names in order; empty where they are not known.
         sample_rate: in Hz; None where it is not known.
         index: where the tracks lie in uncompressed records, an `in_place.Index`; None elsewhere.
+        hot: their tags as an array (tracks, tags), where they are known without reading the tracks; None elsewhere.
         manifest: of records; None elsewhere.
     """
 
@@ -34,6 +35,7 @@ class Source:
     tags: tuple
     sample_rate: int | None
     index: object = None
+    hot: np.ndarray | None = None
     manifest: dict | None = None
 
     @property
@@ -101,7 +103,7 @@ def source(
     def load(file):
         return {"track_id": file["track_id"], "tags": file["tags"], "audio": decode(file["path"])}
 
-    return Source(files.map(load, tf.data.AUTOTUNE), names, sample_rate)
+    return Source(files.map(load, tf.data.AUTOTUNE), names, sample_rate, hot=hot)
 
 
 def _dataset(dataset, tags, sample_rate):
@@ -127,7 +129,8 @@ def _records(folder, split, settings, order):
         tracks, index = records.read_waveforms(folder, split, **order), None
         if manifest["compression"] is None:
             index = in_place.Index(folder, manifest, split)
-    return Source(tracks, tuple(manifest["tags"]), manifest["sample_rate"], index, manifest)
+    hot = None if index is None else np.asarray(index.tags)
+    return Source(tracks, tuple(manifest["tags"]), manifest["sample_rate"], index, hot, manifest)
 
 
 def _built(builder, split, order):

@@ -16,7 +16,7 @@ import threading
 
 import tensorflow as tf
 
-from tfmusictag import errors
+from tfmusictag import _arguments, errors
 from tfmusictag._cores import cores
 from tfmusictag._version import __version__
 from tfmusictag.records import manifest as manifests
@@ -63,8 +63,7 @@ def checked(shards, compression, max_skipped, threads):
         ValueError: one that breaks its rule.
     """
     for name, value in (("shards", shards), ("threads", 1 if threads is None else threads)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` must be an integer of at least 1; received {value!r}.")
+        _arguments.whole(name, value, 1)
     if compression not in COMPRESSIONS:
         raise errors.unknown_choice("compression", compression, COMPRESSIONS)
     if isinstance(max_skipped, bool) or not isinstance(max_skipped, int | float) or not 0 <= max_skipped <= 1:

@@ -36,6 +36,11 @@ def value_of(logs, monitor):
     return float(logs[monitor])
 
 
+def learning_rate(model):
+    """Returns the optimiser's, also under a strategy, whose variables are several."""
+    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+
+
 def better(value, best, mode):
     """Tells whether a value beats the best one so far, None for none; what is NaN beats nothing."""
     if best is None:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfmusictag import _arguments
 from tfmusictag.training import _stateful
 
 
@@ -26,9 +27,7 @@ class StochasticWeightAveraging(_stateful.Stateful):
 
     def __init__(self, begin, batches=None):
         super().__init__()
-        if isinstance(begin, bool) or not isinstance(begin, int) or begin < 0:
-            raise ValueError(f"`begin` must be an integer of at least 0; received {begin!r}.")
-        self.begin, self.batches = begin, batches
+        self.begin, self.batches = _arguments.whole("begin", begin, 0), batches
         self.count, self.mean = 0, None
 
     def on_epoch_end(self, epoch, logs=None):

@@ -4,15 +4,15 @@ A checkpoint is a NumPy archive that takes its name when it is whole on the disk
 that was cut short or changed is passed over for the one before.
 """
 
-import contextlib
 import json
 import os
 import re
-import secrets
 import zipfile
 import zlib
 
 import numpy as np
+
+from tfmusictag import _files
 
 KEPT = 2  # the last, and the one before it
 _NAME = re.compile(r"epoch-(\d{5,})\.npz")
@@ -35,20 +35,11 @@ def write(folder, epochs, told, arrays):
     counts = {name: None if listed is None else len(listed) for name, listed in arrays.items()}
     text = json.dumps({"told": told, "counts": counts}, allow_nan=True).encode()
     path = os.path.join(folder, f"epoch-{epochs:05d}.npz")
-    fresh = f"{path}.{secrets.randbits(64)}.part"
-    try:
-        with open(fresh, "xb") as file:
-            np.savez(file, **flat, **{_TOLD: np.frombuffer(text, np.uint8)})
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(fresh)
-        raise
+    with _files.whole(path) as fresh, open(fresh, "xb") as file:
+        np.savez(file, **flat, **{_TOLD: np.frombuffer(text, np.uint8)})
     for name in os.listdir(folder):
         found = _NAME.fullmatch(name)
-        if name.endswith(".part") or (found and int(found[1]) <= epochs - KEPT):
+        if _files.is_part(name) or (found and int(found[1]) <= epochs - KEPT):
             os.unlink(os.path.join(folder, name))
 
 

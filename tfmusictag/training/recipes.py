@@ -11,7 +11,7 @@ import dataclasses
 import importlib.resources
 import json
 
-from tfmusictag import applications, errors
+from tfmusictag import _arguments, applications, errors
 
 _FOLDER = importlib.resources.files(__package__) / "recipes"
 _LOSSES = (
@@ -170,7 +170,7 @@ def _checked(values, name):
     _one_of(name, "mode", values["mode"], ("max", "min"))
     _one_of(name, "keep", values["keep"], _KEEPS)
     for key, least in (("batch_size", 1), ("epochs", 1), ("chunks", 0), ("average_last", 0)):
-        _whole(name, key, values[key], least)
+        _arguments.whole(f"{key} of recipe {name}", values[key], least)
     _number(name, "mixup", values["mixup"])
     _keys(name, "penalty", values["penalty"], ("l2", "on"))
     if (values["keep"] == "average") != (values["average_last"] > 0):
@@ -191,7 +191,7 @@ def _checked(values, name):
         wanted = ("name", *_SCHEDULES[schedule["name"]])
         _keys(name, "schedule", schedule, wanted)
         for key in wanted[1:]:
-            _whole(name, f"schedule.{key}", schedule.get(key), 1)
+            _arguments.whole(f"schedule.{key} of recipe {name}", schedule.get(key), 1)
     return values
 
 
@@ -200,7 +200,7 @@ def _stage(name, stage, penalty):
     stage = {**_OF_STAGE, **stage}
     for key in ("epochs", "patience"):
         if stage[key] is not None:
-            _whole(name, f"stages.{key}", stage[key], 1)
+            _arguments.whole(f"stages.{key} of recipe {name}", stage[key], 1)
     _one_of(name, "stages.begin", stage["begin"], ("best", "here"))
     return {**stage, "optimizer": _optimizer(name, stage["optimizer"], penalty)}
 
@@ -208,7 +208,7 @@ def _stage(name, stage, penalty):
 def _restarts(name, restarts, penalty):
     _keys(name, "restarts", restarts, _OF_RESTARTS)
     for key in ("number", "patience"):
-        _whole(name, f"restarts.{key}", restarts.get(key), 1)
+        _arguments.whole(f"restarts.{key} of recipe {name}", restarts.get(key), 1)
     _number(name, "restarts.factor", restarts.get("factor"))
     return {**restarts, "optimizer": _optimizer(name, restarts.get("optimizer"), penalty)}
 
@@ -234,11 +234,6 @@ def _keys(name, key, told, known):
     for each in told:
         if each not in known:
             raise errors.unknown_choice(f"{key} of recipe {name}", each, known)
-
-
-def _whole(name, key, value, least):
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"`{key}` of recipe {name} must be an integer of at least {least}; received {value!r}.")
 
 
 def _number(name, key, value):

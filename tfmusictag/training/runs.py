@@ -8,12 +8,12 @@ all is done, `model.keras`.
 import contextlib
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import json
 import logging
 import os
-import secrets
 import time
 
 import keras
@@ -22,9 +22,9 @@ import pandas as pd
 import tensorflow as tf
 
 import tfmusictag.layers  # noqa: F401 (Keras loads its classes by their names)
-from tfmusictag import applications, errors, evaluation, pipelines, records
+from tfmusictag import _arguments, _files, applications, errors, evaluation, pipelines, records
 from tfmusictag._version import __version__
-from tfmusictag.training import averaging, checkpoints, losses, optimizers, recipes, schedules, stages
+from tfmusictag.training import _stateful, averaging, checkpoints, losses, optimizers, recipes, schedules, stages
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 RUN, RECIPE, LABELS, LOG = "run.json", "recipe.json", "labels.txt", "log.csv"
@@ -110,23 +110,28 @@ def train(
         raise ValueError("`changes` must be None with a Recipe, which has them already.")
     if precision not in PRECISIONS:
         raise errors.unknown_choice("precision", precision, PRECISIONS)
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"`seed` must be an integer of at least 0; received {seed!r}.")
+    seed = _arguments.whole("seed", seed, 0)
     arguments = dict(arguments or {})
     strategy = _strategy(devices)
     card = applications.card(model)
     where = {"sample_rate": card.sample_rate, **where}
     tracks = _Tracks(data, split, validation, where)
     tracks.check(recipe)
+    if arguments.get("classes", len(tracks.tags)) != len(tracks.tags):
+        raise ValueError(
+            f"`classes` must be the number of tags of the data, {len(tracks.tags)}; received {arguments['classes']!r}. "
+            "Left out, it is."
+        )
     asked = _asked(model, arguments, recipe, weights, freeze, tracks, seed, precision, devices, augment)
     folder = os.fspath(out)
-    _ready(folder, asked, recipe, tracks.tags)
+    held = _held(folder, asked)
     before = keras.mixed_precision.dtype_policy()
     try:
         keras.mixed_precision.set_dtype_policy(precision)
         keras.utils.set_random_seed(seed)
         with strategy.scope():
             built = _built(model, arguments, tracks.tags, recipe, weights, freeze)
+            _begin(folder, held, recipe, tracks.tags)
             return _Training(built, recipe, tracks, folder, seed, augment, report, adapt=weights is None).run()
     finally:
         keras.mixed_precision.set_dtype_policy(before)
@@ -136,27 +141,32 @@ def train(
 
 
 class _Tracks:
-    """The two splits, what is known of them, and whether a loss fits them."""
+    """The two splits, what is known of them, and whether a loss fits them.
+
+    Attributes:
+        tags: their names.
+        hot: all tags of the training tracks, (tracks, tags).
+    """
 
     def __init__(self, data, split, validation, where):
         self.data, self.split, self.validation, self.where = data, split, validation, where
-        self.found = pipelines.source(data, split, **where)
-        self.tags = self.found.tags
+        if isinstance(data, tf.data.Dataset):
+            raise ValueError(
+                "`data` must have splits, one to train on and one to validate on; received a tf.data.Dataset. Records, "
+                "datasets of tfds and tables of files have them."
+            )
+        found = pipelines.source(data, split, **where)
+        self.tags = found.tags
         if not self.tags:
-            raise ValueError("`data` must have tags, whose names are known; of a tf.data.Dataset `tags` names them.")
+            raise ValueError(
+                "`data` must have tags with names; `tags` names those of a table that has no `attrs['tags']`."
+            )
         pipelines.source(data, validation, **where)  # an unknown split is told before any work
-        self._hot = None
-
-    @property
-    def hot(self):
-        """All tags of the training tracks, (tracks, tags)."""
-        if self._hot is None:
-            if self.found.index is not None:
-                self._hot = np.asarray(self.found.index.tags)
-            else:
-                only = self.found.tracks.map(lambda track: track["tags"])
-                self._hot = np.stack(list(only.as_numpy_iterator()))
-        return self._hot
+        self.hot = found.hot
+        if self.hot is None:
+            self.hot = np.array(list(found.tracks.map(lambda track: track["tags"]).as_numpy_iterator()))
+        if not len(self.hot):
+            raise ValueError(f"`split` must have tracks; {split!r} has none.")
 
     def check(self, recipe):
         """Refuses what a loss cannot learn from."""
@@ -330,6 +340,12 @@ class _StopWhereNotFinite(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+def _answering(model):
+    """Returns what gives a model's outputs for a batch. Under a strategy `predict_on_batch` gives them repeatedly."""
+    call = tf.function(functools.partial(model, training=False), reduce_retracing=True)
+    return lambda inputs: np.asarray(call(inputs), np.float32)
+
+
 class _Training:
     """A run under way."""
 
@@ -337,6 +353,7 @@ class _Training:
         self._model, self._recipe, self._tracks, self._folder = model, recipe, tracks, folder
         self._seed, self._augment, self._report, self._adapts = seed, augment, report, adapt
         self._loss = _loss(recipe, tracks)
+        self._answer = _answering(model)
         self._callbacks = _callbacks(recipe)
         self._history = []
 
@@ -363,7 +380,7 @@ class _Training:
     def _epoch(self, epoch):
         model, begun = self._model, time.perf_counter()
         self._each("on_epoch_begin", epoch)
-        rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+        rate = _stateful.learning_rate(model)
         batches = self._tracks.batches(model, self._recipe, self._epoch_seed(epoch), self._augment)
         told = model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[_StopWhereNotFinite()])
         row = {"epoch": epoch + 1, "loss": told.history["loss"][-1], **self._validated()[0]}
@@ -392,8 +409,8 @@ class _Training:
         """Returns the measures of an epoch and the Evaluation they are from, which is None without two tracks apart."""
         scores, targets, total, count = {}, {}, 0.0, 0
         for inputs, tags, ids in self._tracks.chunks(self._model, self._recipe):
-            outputs = np.asarray(self._model.predict_on_batch(inputs), np.float32)
-            total += float(self._loss(tags, outputs)) * len(outputs)
+            outputs = self._answer(inputs)
+            total += float(keras.ops.sum(self._loss.call(tags, outputs)))  # called itself, a strategy has it divided
             count += len(outputs)
             for name, row, hot in zip(ids.numpy(), outputs, tags.numpy(), strict=True):
                 scores.setdefault(name, []).append(row)
@@ -420,9 +437,9 @@ class _Training:
     def _adapt(self):
         """Estimates what standardises features from the training tracks."""
         for layer in self._standardisations():
-            before = keras.Model(self._model.inputs, layer.input)
+            answer = _answering(keras.Model(self._model.inputs, layer.input))
             batches = self._tracks.batches(self._model, self._recipe, self._seed, (), mixup=False)
-            layer.adapt(np.concatenate([before.predict_on_batch(batch[0]) for batch in batches.take(_ADAPT_BATCHES)]))
+            layer.adapt(np.concatenate([answer(batch[0]) for batch in batches.take(_ADAPT_BATCHES)]))
 
     def _standardisations(self):
         return [layer for layer in self._model.layers if isinstance(layer, keras.layers.Normalization)]
@@ -493,12 +510,11 @@ def _asked(model, arguments, recipe, weights, freeze, tracks, seed, precision, d
     return json.loads(json.dumps(told))
 
 
-def _ready(folder, asked, recipe, tags):
-    """Makes the folder of a run, or checks that it is of this one.
+def _held(folder, asked):
+    """Returns what `run.json` holds or, of a new run, shall hold.
 
     Raises:
-        FileExistsError: of another, or of other files.
-        ValueError: it cannot be written.
+        FileExistsError: the folder is of another run, or of other files.
     """
     path = os.path.join(folder, RUN)
     if os.path.exists(path):
@@ -508,10 +524,19 @@ def _ready(folder, asked, recipe, tags):
             raise FileExistsError(
                 f"{folder} holds a run of other settings: {', '.join(differ[:5])}. Another `out` is free."
             )
-    elif os.path.lexists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
+    elif os.path.lexists(folder) and (not os.path.isdir(folder) or set(os.listdir(folder)) - set(_parts(folder))):
         raise FileExistsError(f"{folder} must be new, empty or the folder of a run; it holds other files.")
     else:
-        held = {"asked": asked, "begun": []}
+        held = {"asked": asked}
+    return held
+
+
+def _begin(folder, held, recipe, tags):
+    """Makes the folder of a run and tells in it what it is.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
     versions = {
         "tfmusictag": __version__,
         "tensorflow": tf.__version__,
@@ -521,9 +546,16 @@ def _ready(folder, asked, recipe, tags):
     held["begun"] = [*held.get("begun", []), {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **versions}]
     with _written(folder):
         os.makedirs(folder, exist_ok=True)
+        for name in _parts(folder):
+            os.unlink(os.path.join(folder, name))
+        _write(os.path.join(folder, RUN), json.dumps(held, indent=1) + "\n")  # first: it says whose the folder is
         _write(os.path.join(folder, RECIPE), recipe.to_json())
         _write(os.path.join(folder, LABELS), "".join(f"{tag}\n" for tag in tags))
-        _write(path, json.dumps(held, indent=1) + "\n")
+
+
+def _parts(folder):
+    """Returns what a run that was killed has left unfinished."""
+    return [name for name in os.listdir(folder) if _files.is_part(name)]
 
 
 def _load(path):
@@ -545,31 +577,16 @@ def _flat(told, prefix=""):
 
 
 def _write(path, text):
-    fresh = f"{path}.{secrets.randbits(64)}.part"
-    try:
-        with open(fresh, "x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(fresh)
-        raise
+    with _files.whole(path) as fresh, open(fresh, "x", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _save(model, path):
-    """Saves a model without its optimiser, under another name until it is whole."""
-    fresh = f"{path.removesuffix('.keras')}.{secrets.randbits(64)}.part.keras"
+    """Saves a model without its optimiser."""
     plain = type(model).from_config(model.get_config())
     plain.set_weights(model.get_weights())
-    try:
+    with _files.whole(path) as fresh:
         plain.save(fresh)
-        os.replace(fresh, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(fresh)
-        raise
 
 
 @contextlib.contextmanager

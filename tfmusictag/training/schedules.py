@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from tfmusictag import _arguments
 from tfmusictag.training import _stateful
 
 
@@ -18,12 +19,12 @@ class CosineAnnealing(_stateful.Stateful):
 
     def __init__(self, epochs):
         super().__init__()
-        self.epochs = _whole("epochs", epochs)
+        self.epochs = _arguments.whole("epochs", epochs, 1)
         self.initial = None
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.initial is None:
-            self.initial = float(self.model.optimizer.learning_rate)
+            self.initial = _stateful.learning_rate(self.model)
         share = min(epoch / self.epochs, 1.0)
         self.model.optimizer.learning_rate = self.initial * (1.0 + math.cos(math.pi * share)) / 2.0
 
@@ -47,14 +48,14 @@ class HalveAfterStalls(_stateful.Stateful):
 
     def __init__(self, patience, monitor="val_loss", mode="min"):
         super().__init__()
-        self.patience = _whole("patience", patience)
+        self.patience = _arguments.whole("patience", patience, 1)
         self.monitor, self.mode = monitor, _stateful.check_mode(mode)
         self.best, self.stalls = None, 0
 
     def on_epoch_end(self, epoch, logs=None):
         value = _stateful.value_of(logs, self.monitor)
         if self.stalls >= self.patience:
-            self.model.optimizer.learning_rate = float(self.model.optimizer.learning_rate) / 2.0
+            self.model.optimizer.learning_rate = _stateful.learning_rate(self.model) / 2.0
             self.stalls = 0
         if _stateful.better(value, self.best, self.mode):
             self.best = value
@@ -78,7 +79,8 @@ class HalveAfterRises(_stateful.Stateful):
 
     def __init__(self, rises, stop, monitor="loss"):
         super().__init__()
-        self.rises, self.stop, self.monitor = _whole("rises", rises), _whole("stop", stop), monitor
+        self.rises, self.stop = _arguments.whole("rises", rises, 1), _arguments.whole("stop", stop, 1)
+        self.monitor = monitor
         self.last, self.count = None, 0
 
     def on_epoch_end(self, epoch, logs=None):
@@ -89,15 +91,9 @@ class HalveAfterRises(_stateful.Stateful):
                 self.model.stop_training = True
             return
         if self.count > self.rises:
-            self.model.optimizer.learning_rate = float(self.model.optimizer.learning_rate) / 2.0
+            self.model.optimizer.learning_rate = _stateful.learning_rate(self.model) / 2.0
             self.count = 0
         self.last = value
 
     def get_config(self):
         return {"rises": self.rises, "stop": self.stop, "monitor": self.monitor}
-
-
-def _whole(name, value):
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1; received {value!r}.")
-    return value

@@ -4,7 +4,7 @@ import copy
 
 import keras
 
-from tfmusictag import errors
+from tfmusictag import _arguments, errors
 from tfmusictag.training import _stateful
 
 _KEYS = ("optimizer", "epochs", "patience", "begin")
@@ -127,10 +127,8 @@ def _checked(stage):
             raise errors.unknown_choice("stages", key, _KEYS)
     stage = {"epochs": None, "patience": None, "begin": "here", **stage}
     for key in ("epochs", "patience"):
-        if stage[key] is not None and (
-            isinstance(stage[key], bool) or not isinstance(stage[key], int) or stage[key] < 1
-        ):
-            raise ValueError(f"`{key}` of a stage must be None or an integer of at least 1; received {stage[key]!r}.")
+        if stage[key] is not None:
+            _arguments.whole(f"{key} of a stage", stage[key], 1)
     if stage["begin"] not in _BEGINS:
         raise errors.unknown_choice("begin", stage["begin"], _BEGINS)
     if "optimizer" not in stage:

@@ -1,4 +1,4 @@
-"""Checks of arguments that several layers have."""
+"""Checks of arguments that several rooms have."""
 
 import math
 import operator

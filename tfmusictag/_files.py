@@ -2,7 +2,10 @@
 
 import contextlib
 import os
+import re
 import secrets
+
+_PART = re.compile(r".+\.\d+\.part(\.[^.]*)?")
 
 
 @contextlib.contextmanager
@@ -18,3 +21,8 @@ def whole(path):
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(fresh)
+
+
+def is_part(name):
+    """Tells the names under which `whole` has files written: after a kill they stay."""
+    return _PART.fullmatch(name) is not None
