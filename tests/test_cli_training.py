@@ -247,7 +247,7 @@ def test_what_is_said_is_said_once():
 def test_an_unknown_dataset(run, tmp_path):
     status, _, err = run("train", "--model", "sample_cnn", "--out", tmp_path / "x", "--data", "magnatagatun/top50")
     assert status == 2
-    assert "magnatagatun" in err
+    assert "received 'magnatagatun/top50'. Did you mean 'magnatagatune" in err
 
 
 def test_clips_that_a_builder_makes_are_no_music(run, tmp_path):

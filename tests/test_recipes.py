@@ -88,6 +88,9 @@ def test_any_value_can_be_changed():
         ({"name": "jtfs", "changes": {"stages.0.optimizer.momentum": 0.9}}, "received 'momentum'"),
         ({"name": "bour2021", "changes": {"schedule.rises": 1}}, "received 'rises'"),
         ({"name": "musicnn2019", "changes": {"schedule.patience": 0}}, "`schedule.patience of recipe musicnn2019`"),
+        ({"name": "jtfs", "changes": {"stages": 3}}, "`stages of recipe jtfs` must be a list of tables; received 3"),
+        ({"name": "jtfs", "changes": {"stages": [3]}}, "`stages of recipe jtfs` must be tables; received 3"),
+        ({"name": "jtfs", "changes": {"penalty": 0.1}}, "`penalty of recipe jtfs` must be a table; received 0.1"),
         ({"name": "polimi2017", "changes": {"restarts.factor": "x"}}, "`restarts.factor` .* a number from 0 on"),
     ],
 )

@@ -247,6 +247,16 @@ def test_tags_that_exclude_each_other(exclusive, tmp_path):
     assert run.model.layers[-1].get_config().get("activation", "softmax") == "softmax"
 
 
+def test_tags_that_exclude_each_other_of_a_model_whose_own_do_not(exclusive, tmp_path):
+    changes = {**FAST, "epochs": 1, "loss": "categorical_crossentropy"}
+    run = train(exclusive, tmp_path / "run", changes=changes)
+    batches = tmt.pipelines.evaluate(exclusive, run.model, split="validation", chunks=1)
+    np.testing.assert_allclose(run.model.predict(batches, verbose=0).sum(axis=1), 1.0, rtol=1e-6)  # float32
+    again = tmt.load_model(tmp_path / "run" / runs.MODEL)
+    assert [layer.name for layer in again.layers] == [layer.name for layer in tmt.create("sample_cnn", **TINY).layers]
+    assert again.get_layer("tags").labels == ("low", "high")
+
+
 def test_fine_tuning_leaves_what_is_frozen(finished, stored, tmp_path):
     weights = os.path.join(finished[0].folder, runs.MODEL)
     run = train(stored, tmp_path / "run", weights=weights, freeze="embedding", changes={**FAST, "epochs": 1})
@@ -397,10 +407,10 @@ def test_a_folder_of_another_run_or_of_other_files(finished, stored, tmp_path):
         ({"recipe": "won202"}, "`recipe` must be one of .*Did you mean 'won2020'"),
         ({"precision": "float16"}, "`precision` must be one of .*; received 'float16'"),
         ({"split": "trian"}, "`split` must be one of .*; received 'trian'. Did you mean 'train'"),
-        ({"validation": "valid"}, "`split` must be one of .*; received 'valid'. Did you mean 'validation'"),
+        ({"validation": "valid"}, "`validation` must be one of .*; received 'valid'. Did you mean 'validation'"),
         ({"seed": -1}, "`seed` must be a whole number of at least 0; received -1"),
         ({"freeze": "embeding"}, "`freeze` must be one of .*Did you mean 'embedding'"),
-        ({"devices": 9}, "`devices` must be a number of GPUs"),
+        ({"devices": 9}, "`devices` must be None, names, or a number of GPUs, of which there are .*; received 9"),
         ({"arguments": {**TINY, "classes": 4}}, "`classes` must be the number of tags of the data, 3; received 4"),
         ({"weights": "mtat"}, "received 'mtat'"),
         (

@@ -23,6 +23,12 @@ def whole(path):
             os.unlink(fresh)
 
 
+def write_text(path, text):
+    """Writes a text file that gets its name when it is whole."""
+    with whole(path) as fresh, open(fresh, "x", encoding="utf-8") as file:
+        file.write(text)
+
+
 def is_part(name):
     """Tells the names under which `whole` has files written: after a kill they stay."""
     return _PART.fullmatch(name) is not None

@@ -1,5 +1,6 @@
 """Parts of graphs that several architectures share; each names its layers after the block it stands for."""
 
+from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
 
 keras = lazy_module("keras")
@@ -14,8 +15,10 @@ def norm(name, like="torch"):
 
 
 def conv(filters, kernel, *, name, dimensions=2, padding="same", strides=1, **arguments):
-    """Returns a convolution over (frames, bands), or over frames with `dimensions=1`."""
+    """Returns a convolution over (frames, bands), or over frames with `dimensions=1`; kernels of two sizes are wide."""
     layer = keras.layers.Conv2D if dimensions == 2 else keras.layers.Conv1D
+    if isinstance(kernel, tuple):
+        layer = layers.SpectrogramConv2D
     return layer(filters, kernel, strides=strides, padding=padding, name=name, **arguments)
 
 

@@ -304,4 +304,4 @@ def _timbre_trunk(log_mel, classes):
     kernel = (frames, max(1, height * log_mel.shape[2] // _BANDS))
     if log_mel.shape[1] is not None:
         _checks.enough_for_kernels(log_mel, [(kernel, (1, 1))])
-    return keras.layers.Conv2D(classes, kernel, name="conv1")(log_mel)  # (batch, 122, 21, classes)
+    return layers.SpectrogramConv2D(classes, kernel, name="conv1")(log_mel)  # (batch, 122, 21, classes)

@@ -173,7 +173,7 @@ def _trunk(log_mel, filters, kernels, pools, own):
             height = max(1, height * x.shape[2] // _BANDS)
         pool_frames, pool_bands = pools[branch]
         _checks.enough_for_kernels(x, [((frames, height), (pool_frames or 1, pool_bands or 1))])
-        y = keras.layers.Conv2D(filters, (frames, height), activation="relu", name=branch)(x)
+        y = layers.SpectrogramConv2D(filters, (frames, height), activation="relu", name=branch)(x)
         # box (batch, 73, 29, 32) to (batch, 73, 7, 32); time (batch, 21, 40, 32) to (batch, 21, 1, 32); frequency
         # (batch, 80, 9, 32) to (batch, 1, 9, 32).
         maps.append(

@@ -162,7 +162,7 @@ def _trunk(log_mel, timbral_filters, temporal_filters, middle_filters):
     padded = keras.layers.ZeroPadding2D(((3, 3), (0, 0)), name="timbral_padding")(x)  # (batch, frames + 6, 96, 1)
     for name, frames, share in _TIMBRAL:
         kernel = (frames, int(share * log_mel.shape[2]))
-        y = _block(padded, keras.layers.Conv2D(timbral_filters, kernel, activation="relu", name=name))
+        y = _block(padded, layers.SpectrogramConv2D(timbral_filters, kernel, activation="relu", name=name))
         timbral.append(_max_over_bands(y, name))  # (batch, frames, 204)
     timbral = keras.layers.Concatenate(name="timbral")(timbral)  # (batch, frames, 408)
 

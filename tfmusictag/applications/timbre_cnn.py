@@ -169,7 +169,7 @@ def _pad(x, length):
 
 
 def _branch(x, filters, kernel, name):
-    x = _conv(keras.layers.Conv2D, filters, kernel, name)(x)  # (batch, 187, 128 - height + 1, filters)
+    x = _conv(layers.SpectrogramConv2D, filters, kernel, name)(x)  # (batch, 187, 128 - height + 1, filters)
     # (batch, 46, 1, filters)
     return keras.layers.MaxPooling2D((_BRANCH_POOL, x.shape[2]), name=f"{name}_pool")(x)
 

@@ -3,8 +3,6 @@
 import contextlib
 import os
 
-from tfmusictag import _files
-
 NO_PICTURES = "None: matplotlib is not installed; `pip install tfmusictag[plot]` brings it."
 
 
@@ -39,12 +37,6 @@ def clear(folder, files):
     for name in files:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, name))
-
-
-def write(path, text):
-    """Writes a text file that gets its name when it is whole."""
-    with _files.whole(path) as fresh, open(fresh, "x", encoding="utf-8") as file:
-        file.write(text)
 
 
 def table(heads, rows):

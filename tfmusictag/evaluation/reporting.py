@@ -66,10 +66,10 @@ def report(evaluation, folder, predictions=None, validation=None, *, title="Eval
     told = {"title": title, "facts": facts, **evaluation.to_dict()}
     if validation is not None:
         told["thresholds_of"] = {"tracks": len(validation.track_ids), "facts": validation.facts}
-    _reports.write(os.path.join(folder, "report.json"), json.dumps(told, indent=1, allow_nan=False) + "\n")
-    _reports.write(os.path.join(folder, "per_tag.csv"), evaluation.per_tag.to_csv(lineterminator="\n"))
+    _files.write_text(os.path.join(folder, "report.json"), json.dumps(told, indent=1, allow_nan=False) + "\n")
+    _files.write_text(os.path.join(folder, "per_tag.csv"), evaluation.per_tag.to_csv(lineterminator="\n"))
     path = os.path.join(folder, "report.md")
-    _reports.write(path, _markdown(evaluation, title, facts, validation, pictures))
+    _files.write_text(path, _markdown(evaluation, title, facts, validation, pictures))
     return path
 
 

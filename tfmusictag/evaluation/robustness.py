@@ -277,14 +277,14 @@ def _told(tracks, split, seed, aggregation, cut, evaluation):
 def _write(table, folder, told, title):
     text, data, markdown, picture = (os.path.join(folder, name) for name in FILES)
     _reports.clear(folder, FILES)
-    _reports.write(text, table.to_csv(index=False, lineterminator="\n"))
+    _files.write_text(text, table.to_csv(index=False, lineterminator="\n"))
     whole = _arrays.plain({"title": title, "facts": told, "rows": table.to_dict("records")})
-    _reports.write(data, json.dumps(whole, indent=1, allow_nan=False) + "\n")
+    _files.write_text(data, json.dumps(whole, indent=1, allow_nan=False) + "\n")
     drawn = importlib.util.find_spec("matplotlib") is not None
     if drawn:
         with _files.whole(picture) as fresh:
             plotting.save(draw(table), fresh)
-    _reports.write(markdown, _markdown(table, told, title, drawn))
+    _files.write_text(markdown, _markdown(table, told, title, drawn))
 
 
 def _markdown(table, told, title, drawn):

@@ -31,6 +31,7 @@ _HOMES = {
     "Scattering1D": "scattering_1d",
     "ScatteringSpectrogram": "scattering_spectrogram",
     "SpaceToDepth": "space_to_depth",
+    "SpectrogramConv2D": "spectrogram_conv2d",
     "SqueezeExcitation": "squeeze_excitation",
     "TagScores": "tag_scores",
     "TimeFrequencyScattering": "time_frequency_scattering",

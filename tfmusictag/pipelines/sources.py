@@ -85,7 +85,7 @@ def source(
         return _records(tracks, split, settings, order)
     if isinstance(tracks, str):
         datasets.names()  # tfds knows them when that is imported
-        return _built(tfds.builder(tracks, data_dir=data_dir), split, order)
+        return _built(_builder(tracks, data_dir), split, order)
     if hasattr(tracks, "as_dataset"):
         return _built(tracks, split, order)
     if decoder not in DECODERS:
@@ -131,6 +131,16 @@ def _records(folder, split, settings, order):
             index = in_place.Index(folder, manifest, split)
     hot = None if index is None else np.asarray(index.tags)
     return Source(tracks, tuple(manifest["tags"]), manifest["sample_rate"], index, hot, manifest)
+
+
+def _builder(name, data_dir):
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(
+            "`tracks` must be a folder of records, or the name of a dataset that tfds knows or has built; "
+            f"{errors.came(name, datasets.names())}"
+        ) from error
 
 
 def _built(builder, split, order):

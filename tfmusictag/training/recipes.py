@@ -172,15 +172,23 @@ def _checked(values, name):
     for key, least in (("batch_size", 1), ("epochs", 1), ("chunks", 0), ("average_last", 0)):
         _arguments.whole(f"{key} of recipe {name}", values[key], least)
     _number(name, "mixup", values["mixup"])
-    _keys(name, "penalty", values["penalty"], ("l2", "on"))
     if (values["keep"] == "average") != (values["average_last"] > 0):
         raise ValueError(
             f"recipe {name}: `average_last` must be the number of epochs where `keep` is 'average', and 0 elsewhere; "
             f"received {values['average_last']} and {values['keep']!r}."
         )
+    for key, kind, what in (
+        ("stages", list, "a list of tables"),
+        ("restarts", dict, "a table"),
+        ("schedule", dict, "a table"),
+        ("penalty", dict, "a table"),
+    ):
+        if values[key] and not isinstance(values[key], kind):
+            raise ValueError(f"`{key} of recipe {name}` must be {what}; received {values[key]!r}.")
     if bool(values["stages"]) == bool(values["restarts"]):
         raise ValueError(f"recipe {name}: there must be `stages` or `restarts`, and not both.")
     penalty = values["penalty"]
+    _keys(name, "penalty", penalty, ("l2", "on"))
     if values["stages"]:
         values["stages"] = [_stage(name, stage, penalty) for stage in values["stages"]]
     else:
@@ -196,6 +204,8 @@ def _checked(values, name):
 
 
 def _stage(name, stage, penalty):
+    if not isinstance(stage, dict):
+        raise ValueError(f"`stages of recipe {name}` must be tables; received {stage!r}.")
     _keys(name, "stages", stage, _OF_STAGE)
     stage = {**_OF_STAGE, **stage}
     for key in ("epochs", "patience"):

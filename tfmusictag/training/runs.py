@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-import tfmusictag.layers  # noqa: F401 (Keras loads its classes by their names)
-from tfmusictag import _arguments, _files, applications, errors, evaluation, pipelines, records
+from tfmusictag import _arguments, _files, applications, errors, evaluation, layers, pipelines, records
 from tfmusictag._version import __version__
 from tfmusictag.training import _stateful, averaging, checkpoints, losses, optimizers, recipes, schedules, stages
 
@@ -161,7 +160,10 @@ class _Tracks:
             raise ValueError(
                 "`data` must have tags with names; `tags` names those of a table that has no `attrs['tags']`."
             )
-        pipelines.source(data, validation, **where)  # an unknown split is told before any work
+        try:
+            pipelines.source(data, validation, **where)  # an unknown split is told before any work
+        except ValueError as error:
+            raise ValueError(str(error).replace("`split`", "`validation`")) from error
         self.hot = found.hot
         if self.hot is None:
             self.hot = np.array(list(found.tracks.map(lambda track: track["tags"]).as_numpy_iterator()))
@@ -232,7 +234,8 @@ def _strategy(devices):
         there = [device.name.removeprefix("/physical_device:") for device in tf.config.list_physical_devices("GPU")]
         if not 1 <= devices <= len(there):
             raise ValueError(
-                f"`devices` must be a number of GPUs from 1 to {len(there)}, or their names; received {devices}."
+                f"`devices` must be None, names, or a number of GPUs, of which there are {len(there)}; "
+                f"received {devices}."
             )
         devices = there[:devices]
     return tf.distribute.MirroredStrategy(list(devices))
@@ -241,8 +244,14 @@ def _strategy(devices):
 def _built(name, arguments, tags, recipe, weights, freeze):
     """Returns the model, compiled with the loss alone: the optimiser comes with its stage."""
     activation = "softmax" if recipe.loss == _EXCLUSIVE else "sigmoid"
-    given = {"classifier_activation": activation, **arguments, "classes": len(tags)}
+    known = activation in applications.card(name).activations
+    given = {"classifier_activation": activation if known else None, **arguments, "classes": len(tags)}
     model = applications.create(name, **given)
+    scores = model.get_layer("tags")
+    if not known:  # the application's own tags do not exclude each other; those of the data do
+        scores = layers.TagScores(activation, name="tags")
+        model = keras.Model(model.input, scores(model.get_layer("tags").input), name=model.name)
+    scores.labels = tuple(tags)
     if weights is not None:
         _take_weights(model, name, weights, arguments, tags)
     if freeze is not None:
@@ -421,7 +430,7 @@ class _Training:
         hot = np.stack([targets[name] for name in scores])
         row = {"val_loss": total / count, "val_roc_auc": np.nan, "val_pr_auc": np.nan}
         row["val_accuracy"] = float((means.argmax(axis=1) == hot.argmax(axis=1)).mean())
-        found = None
+        found = None  # where no tag tells two validation tracks apart, areas are undefined
         if np.isfinite(means).all() and ((hot.mean(axis=0) > 0) & (hot.mean(axis=0) < 1)).any():
             found = evaluation.evaluate(means, hot, self._tracks.tags)
             row |= {"val_roc_auc": found.roc_auc_macro, "val_pr_auc": found.pr_auc_macro}
@@ -487,7 +496,7 @@ class _Training:
         writer = csv.DictWriter(text, LOGGED, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._history)
-        _write(os.path.join(self._folder, LOG), text.getvalue())
+        _files.write_text(os.path.join(self._folder, LOG), text.getvalue())
 
 
 # --- the folder ---------------------------------------------------------------------------------------------------
@@ -548,9 +557,11 @@ def _begin(folder, held, recipe, tags):
         os.makedirs(folder, exist_ok=True)
         for name in _parts(folder):
             os.unlink(os.path.join(folder, name))
-        _write(os.path.join(folder, RUN), json.dumps(held, indent=1) + "\n")  # first: it says whose the folder is
-        _write(os.path.join(folder, RECIPE), recipe.to_json())
-        _write(os.path.join(folder, LABELS), "".join(f"{tag}\n" for tag in tags))
+        _files.write_text(
+            os.path.join(folder, RUN), json.dumps(held, indent=1) + "\n"
+        )  # first: it says whose the folder is
+        _files.write_text(os.path.join(folder, RECIPE), recipe.to_json())
+        _files.write_text(os.path.join(folder, LABELS), "".join(f"{tag}\n" for tag in tags))
 
 
 def _parts(folder):
@@ -574,11 +585,6 @@ def _flat(told, prefix=""):
         name = f"{prefix}{key}"
         found |= _flat(value, f"{name}.") if isinstance(value, dict | list) and value else {name: value}
     return found
-
-
-def _write(path, text):
-    with _files.whole(path) as fresh, open(fresh, "x", encoding="utf-8") as file:
-        file.write(text)
 
 
 def _save(model, path):
