@@ -4,6 +4,7 @@ What is converted is the same; tests/test_exporting.py has processes of their ow
 """
 
 import atexit
+import os
 import subprocess
 import sys
 import types
@@ -37,7 +38,7 @@ def run(command, *, env, **_):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         _server = subprocess.Popen([sys.executable, "-c", _SERVER], env=env, text=True, **pipes)
         atexit.register(_server.communicate)
-    folder = command[-1]
+    folder = os.path.abspath(command[-1])  # the server stays where the first test was
     print(folder, file=_server.stdin, flush=True)
     status = int(_server.stdout.readline())
     with open(f"{folder}/stderr", "rb") as file:
