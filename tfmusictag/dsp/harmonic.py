@@ -39,6 +39,12 @@ def partials_hz(pitches_hz, harmonics):
     return np.multiply.outer(pitches_hz, np.arange(1, harmonics + 1))
 
 
+def bandwidths_hz(centres_hz, q=1.0):
+    """Returns how wide the triangles about centres [Hz] are at a Q, from end to end, in Hz; infinite at 0."""
+    with np.errstate(divide="ignore"):
+        return np.divide(_BANDWIDTH_AT_ZERO_HZ + _BANDWIDTH_RISE * np.asarray(centres_hz, "float64"), q)
+
+
 def distances(centres_hz, sample_rate, n_fft):
     """Returns how far the bins of a spectrum lie from centres, in halves of their bandwidth at Q = 1.
 
@@ -47,5 +53,4 @@ def distances(centres_hz, sample_rate, n_fft):
     """
     centres_hz = np.asarray(centres_hz, "float64")
     bins_hz = spectra.bin_frequencies(sample_rate, n_fft)
-    bandwidth_hz = _BANDWIDTH_AT_ZERO_HZ + _BANDWIDTH_RISE * centres_hz
-    return 2.0 * np.abs(np.subtract.outer(bins_hz, centres_hz)) / bandwidth_hz
+    return 2.0 * np.abs(np.subtract.outer(bins_hz, centres_hz)) / bandwidths_hz(centres_hz)
