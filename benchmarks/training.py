@@ -21,7 +21,7 @@ import soundfile
 from common import Row, arguments, facts_of, finish, in_turns
 
 import tfmusictag as tmt
-from tfmusictag import evaluation
+from tfmusictag import evaluation, fewshot
 from tfmusictag.fewshot import prototypes
 
 TRACKS, TAGS, DRAWS = 4_000, 50, 1_000
@@ -111,7 +111,11 @@ def episodes(repeats):
 
 
 def fit(repeats):
-    """`fit` in the second epoch of a run against an epoch of `fit` on the same batches, and what a run does besides."""
+    """The second epoch of a run against an epoch of a bare `fit`, both with validation; and `fit` alone against `fit`.
+
+    Ratios are of what ran one after the other, so that a machine that becomes slower changes both of their terms. Bare
+    `fit` computes the validation loss as Keras does; a run also averages chunks, measures and writes its files.
+    """
     steps, batch, seconds, rate = 40, 16, 4.0, tmt.card("sample_cnn").sample_rate
     arguments = {"filters": 32}  # a quarter of the published width
     with tempfile.TemporaryDirectory() as folder:
@@ -135,14 +139,15 @@ def fit(repeats):
         optimizer = tmt.training.SGD(0.01, momentum=0.9, nesterov=True)
         model.compile(optimizer, "binary_crossentropy")
         batches = tmt.pipelines.train(stored, model, split="train", batch_size=batch, seed=0)
+        held = tmt.pipelines.evaluate(stored, model, split="validation", batch_size=batch, chunks=1)
 
         def run():
             asked = {"changes": {"epochs": 2, "batch_size": batch, "chunks": 1}, "arguments": arguments}
             out, fits = os.path.join(folder, secrets.token_hex(4)), []
             with unittest.mock.patch.object(keras.Model, "fit", lambda *given, **more: timed(fits, *given, **more)):
-                seconds = tmt.train("sample_cnn", stored, "sample_cnn2017", out=out, **asked).history["seconds"][1]
-            besides.append(float(seconds) - fits[1])
-            return fits[1]
+                told = tmt.train("sample_cnn", stored, "sample_cnn2017", out=out, report=False, **asked).history
+            fitted.append(fits[1])
+            return float(told["seconds"][1])
 
         def timed(seconds, *given, **more):
             start = time.perf_counter()
@@ -150,30 +155,62 @@ def fit(repeats):
             seconds.append(time.perf_counter() - start)
             return told
 
-        def bare():
+        def bare(**more):
             seconds = []
-            timed(seconds, model, batches, verbose=0)
+            timed(seconds, model, batches, verbose=0, **more)
             return seconds[0]
 
-        own_fit, besides = keras.Model.fit, []
-        times = in_turns(repeats, {"run": run, "fit": bare})
-    ours, other = statistics.median(times["run"]), statistics.median(times["fit"])
-    yield Row(
-        "`fit` through `tmt.train`",
-        f"`sample_cnn` with 32 filters, {steps} batches of {batch}, against `fit`",
-        ours,
-        ours / other,
-        "of the time of `fit`",
-        other_s=other,
-        most=1.03,
-        runs_s=times["run"],
-        other_runs_s=times["fit"],
+        own_fit, fitted = keras.Model.fit, []
+        things = {"run": run, "fit with validation": lambda: bare(validation_data=held), "fit": bare}
+        times = in_turns(repeats, things)
+    case = f"`sample_cnn` with 32 filters, {steps} batches of {batch}"
+    whole = "an epoch of `tmt.train`, measures and files included"
+    yield paired(whole, f"{case}, against `fit` with validation", times["run"], times["fit with validation"], 1.03)
+    yield paired("`fit` within it, alone", "of the same run, against `fit`", fitted[1:], times["fit"], 1.03)
+    besides = [epoch - fit for epoch, fit in zip(times["run"], fitted[1:], strict=True)]
+    rest = statistics.median(besides)
+    yield Row("an epoch's measures and files", "of the same run", rest, rest, "s", most=2, runs_s=besides)
+
+
+def paired(what, case, ours, other, most):
+    """Returns the row of the median ratio of two series that ran in turns, with the least and the greatest."""
+    ratios = [one / another for one, another in zip(ours, other, strict=True)]
+    return Row(
+        what,
+        case,
+        statistics.median(ours),
+        statistics.median(ratios),
+        f"of the time of `fit` ({min(ratios):.3f} to {max(ratios):.3f} in {len(ratios)} turns)",
+        other_s=statistics.median(other),
+        most=most,
+        runs_s=list(ours),
+        other_runs_s=list(other),
     )
-    rest = statistics.median(besides[1:])
-    yield Row("an epoch's measures and files", "of the same run", rest, rest, "s", most=2, runs_s=besides[1:])
 
 
-ROWS = {"evaluation": evaluate, "fit": fit, "episodes": episodes}
+def presets(repeats):
+    """Two presets compared on tags of one's own: decoding, embeddings, heads and their choice of a learning rate."""
+    tracks, seconds, rate, names = 200, 10.0, 16_000, ("musicnn:mtat", "vgg:mtat")
+    with tempfile.TemporaryDirectory() as folder:
+        rng = np.random.default_rng(0)
+        for track in range(tracks):
+            path = os.path.join(folder, "music", ("calm", "loud", "wild")[track % 3], f"{track}.wav")
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            samples = rng.uniform(-0.5, 0.5, int(seconds * rate)).astype("float32") ** (1 + 2 * (track % 3))
+            soundfile.write(path, samples, rate)
+
+        def compare():
+            start = time.perf_counter()
+            fewshot.compare_presets(os.path.join(folder, "music"), names)
+            return time.perf_counter() - start
+
+        times = in_turns(repeats, {"presets": compare})["presets"]
+    median = statistics.median(times)
+    case = f"{' and '.join(f'`{name}`' for name in names)}, {tracks} tracks of {seconds:g} s, linear heads"
+    yield Row("presets compared on one's own tags", case, median, median, "s", most=300, runs_s=times)
+
+
+ROWS = {"evaluation": evaluate, "fit": fit, "episodes": episodes, "presets": presets}
 
 
 # --- the report ---------------------------------------------------------------------------------------------------

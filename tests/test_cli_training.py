@@ -159,7 +159,14 @@ def test_few_examples(run, music, tmp_path):
     [
         (["train", "--model", "sample_cn", "--out", "x"], "Did you mean 'sample_cnn'"),
         (["train", "--model", "sample_cnn", "--out", "x", "--recipe", "won"], "`recipe` must be one of"),
+        (["train", "--model", "sample_cnn", "--out", "x", "--recipie", "won2020"], "did you mean --recipe?"),
+        (["train", "--model", "sample_cnn", "--out", "x", "--recipie=won2020"], "did you mean --recipe?"),
         (["train", "--model", "sample_cnn", "--out", "x", "--set", "epoch=3"], "Did you mean 'epochs'"),
+        (["evaluate", "musicnn", "--weights", "mtat", "--output", "x", "--compare"], "must be two with `compare`"),
+        (["probe", "--presets", "musicn:mtat", "--output", "x.csv"], "Did you mean 'musicnn'"),
+        (["probe", "--presets", "musicnn:mtta", "--output", "x.csv"], "Did you mean 'musicnn:mtat'"),
+        (["probe", "--presets", "fcn", "--output", "x.csv"], "which has no preset: fcn:PATH"),
+        (["probe", "--presets", "musicnn", "--head", "mpl", "--output", "x.csv"], "Did you mean 'mlp'"),
         (["train", "--model", "sample_cnn", "--out", "x", "--set", "epochs"], "must be KEY=VALUE"),
         (["train", "--model", "sample_cnn", "--out", "x", "--data-dir", "y"], "`--data-dir` goes with the name"),
         (["train", "--model", "sample_cnn", "--out", "x", "--argument", "filter=2"], "Did you mean 'filters'"),
@@ -242,6 +249,50 @@ def test_what_is_said_is_said_once():
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stderr.startswith("no model matches 'nothing'; there are crnn, ")
     assert len(finished.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [("musci", " Did you mean 'music'?"), ("./musci/", " Did you mean './music'?"), ("/nowhere/m", "")],
+)
+def test_a_folder_that_is_not_there(run, tmp_path, monkeypatch, data, hint):
+    """Told at once, and by its nearest neighbour: tfds, which takes seconds to load, is not asked."""
+    (tmp_path / "music").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets, "names", lambda: pytest.fail("tfds was asked"))
+    for command in (("train", "--model", "sample_cnn", "--out", "x"), ("fewshot", "--output", "x.csv")):
+        status, out, err = run(*command, "--data", data)
+        assert (status, out) == (2, "")
+        assert err == (
+            "tfmusictag: `--data` must be a folder, or the name of a dataset that tfds has built; received "
+            f"{data!r}.{hint}\n"
+        )
+
+
+def test_two_models_are_compared(run, music, trained_run, tmp_path):
+    """A model against itself: no difference, and a tie in every draw."""
+    out = tmp_path / "report"
+    asked = ("--data", music, "--output", out, "--draws", "20", "--compare")
+    status, printed, err = run("evaluate", trained_run, trained_run, *asked)
+    assert status == 0, err
+    for name in ("roc_auc_macro", "pr_auc_macro"):
+        assert f"{name}_difference +0.0000 (+0.0000 to +0.0000), better in 50.0% of the draws\n" in printed
+    assert json.loads((out / "report.json").read_text())["comparison"]["names"] == [str(trained_run)] * 2
+
+
+@pytest.mark.usefixtures("trained")
+def test_presets_are_compared(run, music, tmp_path):
+    out = tmp_path / "presets.csv"
+    status, printed, err = run(
+        *("probe", "--data", music, "--presets", "musicnn:mtat", "vgg:msd", "--head", "linear", "--output", out)
+    )
+    assert status == 0, err
+    table = pd.read_csv(out)
+    assert table["preset"].tolist() == ["musicnn:mtat", "vgg:msd"]
+    assert (table["roc_auc"] > 0.9).all()  # low and high tones
+    assert (table["tags"] == 2).all()
+    assert "vgg:msd" in printed
+    assert "musicnn:mtat, linear: ROC-AUC" in err
 
 
 def test_an_unknown_dataset(run, tmp_path):

@@ -275,6 +275,30 @@ def test_run_goes_from_models_to_a_report(stored, tmp_path):
     assert json.loads((folder / "report.json").read_text())["facts"]["tracks"] == str(stored)
 
 
+def test_run_compares_two_models(stored, tmp_path):
+    """All else is that of the first, whose tracks and draws both get."""
+    one, two = small(1, "one"), small(2, "two")
+    found = evaluation.run([one, two], stored, tmp_path / "report", draws=50, seed=3, compare=True)
+    a, b = (evaluation.predict(model, stored, split="test") for model in (one, two))
+    expected = evaluation.compare(a.scores, b.scores, a.targets, a.tags, draws=50, seed=3)
+    assert found.comparison == dataclasses.replace(expected, names=("one", "two"))
+    assert found.comparison.roc_auc_macro.difference != 0
+    assert found.roc_auc_macro == found.comparison.roc_auc_macro.a
+    for name, scores in (("predictions", a), ("compared", b)):
+        np.testing.assert_array_equal(
+            evaluation.Predictions.load(tmp_path / "report" / f"{name}.npz").scores, scores.scores
+        )
+    told = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert told["comparison"] == expected.to_dict() | {"names": ["one", "two"]}
+    text = (tmp_path / "report" / "report.md").read_text()
+    by = expected.pr_auc_macro
+    assert "\na: one\n\nb: two\n" in text
+    assert f"| PR-AUC, macro | {by.a:.4f} | {by.b:.4f} | {by.difference:+.4f} | {by.low:.4f} to {by.high:.4f} |" in text
+    evaluation.run(one, stored, tmp_path / "report", draws=0, overwrite=True)
+    assert not (tmp_path / "report" / "compared.npz").exists()
+    assert "comparison" not in json.loads((tmp_path / "report" / "report.json").read_text())
+
+
 def test_run_with_thresholds_that_are_given(stored, tmp_path):
     model = small(1, "one")
     found = evaluation.run(model, stored, tmp_path, draws=0, validation=None, threshold=0.1)
@@ -318,6 +342,12 @@ def test_run_takes_a_preset_whose_tags_are_in_another_order(trained, music, tmp_
         ({"validation": "test"}, "`validation` must be another split than the one evaluated; received 'test'"),
         ({"validation": None}, "`validation` must be another split than the one evaluated; received None"),
         ({"split": "tests"}, "`split` must be one of .*Did you mean 'test'?"),
+        ({"compare": True}, "`models` must be two with `compare`; received 1"),
+        (
+            {"compare": True, "models": [small(1, "one")] * 2, "draws": 0},
+            "`draws` must be a whole number of at least 1",
+        ),
+        ({"compare": "two"}, "`compare` must be True or False; received 'two'"),
     ],
 )
 def test_runs_that_are_refused(change, message, stored, tmp_path):

@@ -95,7 +95,7 @@ def test_waveforms_of_another_rate_are_resampled():
     methods = {"mfcc": fewshot.NearestNeighbour()}
     table = fewshot.curve(methods, [high, low], CLASSES, (1,), 1, test=asked, sample_rate=44_100)
     assert table["accuracy"].tolist() == [1.0]
-    resampled = curves._resampler(44_100, 12_000)([high])[0]
+    resampled = curves.resampler(44_100, 12_000)([high])[0]
     assert len(resampled) == 2 * 12_000
     # The passband of libsoxr's HQ is flat to a thousandth; the ends are left out.
     expected = signals.tone(2 * 12_000, 2_000.0, 12_000)
@@ -105,7 +105,7 @@ def test_waveforms_of_another_rate_are_resampled():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"examples": (1, 7)}, "`examples` must be at most 6, the clips of the class .*'high'.*; received 7"),
+        ({"examples": (1, 7)}, "`examples` must be at most 6, the clips of the class 'high'; received 7"),
         ({"examples": ()}, "`examples` must name at least one number"),
         ({"examples": (0,)}, "`examples` must be of integers of at least 1; received 0"),
         ({"repeats": True}, "`repeats` must be of integers of at least 1; received True"),
@@ -178,7 +178,7 @@ def test_records_hold_the_tracks_of_their_folder(tmp_path):
     records.write_waveforms(table, tmp_path / "records", audio_folder=audio_folder, sample_rate=RATE)
     held = {}
     for tracks in (folder, tmp_path / "records"):
-        source = pipelines.source(split="train", **curves._where(tracks, RATE, None))
+        source = pipelines.source(split="train", **curves.where(tracks, RATE, None))
         waveforms, labels, rate = curves._held(source, "train")
         assert rate == RATE
         held[tracks] = sorted((label, waveform.tobytes()) for waveform, label in zip(waveforms, labels, strict=True))
@@ -205,7 +205,7 @@ def test_a_dataset_that_tfds_has_built(tmp_path):
         pytest.skip(str(error))
     config = rendered_music.Config("tiny", classes=10, clips=100, clip_s=0.5)
     rendered_music.Builder(config=config, data_dir=tmp_path).download_and_prepare()
-    where = curves._where("rendered_music/tiny", RATE, tmp_path)
+    where = curves.where("rendered_music/tiny", RATE, tmp_path)
     waveforms, labels, rate = curves._held(pipelines.source(split="test", **where), "test")
     assert rate == config.sample_rate
     expected = {}

@@ -77,11 +77,51 @@ def test_the_weights_of_a_tag_add_up_to_two():
         np.testing.assert_allclose(both, 2 * np.log(2), **EXACT)
 
 
-def test_the_focal_loss_of_the_paper_is_that_of_keras():
+@pytest.mark.parametrize(("target", "by_hand"), [(0.3, 0.677776), (0.7, 1.391251), (0.0, 0.142670), (1.0, 1.926356)])
+def test_the_weighted_loss_of_soft_targets_by_hand(target, by_hand):
+    """p = 0.25 and s = 0.3: 1.6 y log(1 / 0.3) + 0.4 (1 - y) log(1 / 0.7), as mixup has it; the ends are hard."""
+    loss = training.WeightedBinaryCrossentropy([0.25])
+    np.testing.assert_allclose(loss(np.array([[target]]), np.array([[0.3]])), by_hand, **EXACT)
+    logits = training.WeightedBinaryCrossentropy([0.25], from_logits=True)
+    np.testing.assert_allclose(logits(np.array([[target]]), np.log([[0.3 / 0.7]])), by_hand, **EXACT)
+
+
+def test_the_focal_loss_of_hard_targets_is_that_of_keras():
     """alpha 0.25 on positives and 0.75 on negatives, gamma 2."""
-    loss = keras.losses.BinaryFocalCrossentropy(apply_class_balancing=True, alpha=0.25, gamma=2.0)
+    loss = training.BinaryFocalCrossentropy(alpha=0.25, gamma=2.0)
+    tags, scores = np.array([[1.0, 0.0]]), np.array([[0.2, 0.4]])
     by_hand = (0.25 * 0.8**2 * -np.log(0.2) + 0.75 * 0.4**2 * -np.log(0.6)) / 2
-    np.testing.assert_allclose(loss(np.array([[1.0, 0.0]]), np.array([[0.2, 0.4]])), by_hand, **EXACT)
+    np.testing.assert_allclose(loss(tags, scores), by_hand, **EXACT)
+    kerass = keras.losses.BinaryFocalCrossentropy(apply_class_balancing=True, alpha=0.25, gamma=2.0)
+    np.testing.assert_allclose(kerass(tags, scores), by_hand, **EXACT)
+    np.testing.assert_allclose(again(loss)(tags, scores), by_hand, **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("target", "score", "by_hand"),
+    [(0.3, 0.3, 0.061099), (0.5, 0.3, 0.085781), (0.7, 0.3, 0.110463), (0.3, 0.5, 0.103972), (0.7, 0.5, 0.069315)],
+)
+def test_the_focal_loss_of_soft_targets_by_hand(target, score, by_hand):
+    """At s = 0.3 a present tag has 0.25 * 0.7^2 log(1 / 0.3) = 0.147487, an absent one 0.75 * 0.3^2 log(1 / 0.7)."""
+    loss = training.BinaryFocalCrossentropy(alpha=0.25, gamma=2.0)
+    np.testing.assert_allclose(loss(np.array([[target]]), np.array([[score]])), by_hand, **EXACT)
+    logits = training.BinaryFocalCrossentropy(from_logits=True)
+    np.testing.assert_allclose(logits(np.array([[target]]), np.log([[score / (1 - score)]])), by_hand, **EXACT)
+
+
+@pytest.mark.parametrize("loss", [training.WeightedBinaryCrossentropy([0.0]), training.BinaryFocalCrossentropy()])
+def test_losses_of_scores_at_their_ends_are_finite(loss):
+    for target in (0.0, 0.5, 1.0):
+        for score in (0.0, 1.0):
+            assert np.isfinite(loss(np.array([[target]], "float32"), np.array([[score]], "float32")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [({"alpha": 1.0}, "`alpha` must be"), ({"gamma": "2"}, "`gamma` must")]
+)
+def test_focal_losses_that_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        training.BinaryFocalCrossentropy(**arguments)
 
 
 @pytest.mark.parametrize("frequencies", [[], [1.5], [float("nan")], [-0.1]])
@@ -116,6 +156,17 @@ def test_the_penalty_is_added_after_clipping():
     np.testing.assert_allclose(model.get_weights()[0], [[1 - 0.25 - 0.5]], **EXACT)
 
 
+def test_the_penalty_of_a_loss_is_clipped_with_its_gradient():
+    """Gradients of 1 + 0.5 w and, after a step of 0.25, 1 + 0.5 * 0.75: both are clipped to 0.25."""
+    model = line(training.SGD(1.0, l2=0.5, l2_clipped=True, global_clipnorm=0.25), steps=2)
+    np.testing.assert_allclose(model.get_weights()[0], [[1 - 0.25 - 0.25]], **EXACT)
+    unclipped = line(training.SGD(0.1, l2=0.5, l2_clipped=True), steps=2)
+    after = line(training.SGD(0.1, l2=0.5), steps=2)
+    np.testing.assert_allclose(unclipped.get_weights()[0], after.get_weights()[0], **EXACT)
+    scaled = line(training.SGD(0.1, l2=0.5, l2_clipped=True, loss_scale_factor=8.0), steps=2)
+    np.testing.assert_allclose(scaled.get_weights()[0], after.get_weights()[0], **EXACT)
+
+
 @pytest.mark.parametrize(("l2_on", "bias"), [("kernels", 1.0), ("all", 0.5)])
 def test_which_weights_are_penalised(l2_on, bias):
     inputs = keras.Input((1,))
@@ -127,13 +178,17 @@ def test_which_weights_are_penalised(l2_on, bias):
 
 
 def test_optimisers_come_back_from_their_configuration():
-    for made in (training.SGD(0.1, momentum=0.9, nesterov=True, l2=0.1, l2_on="all"), training.Adam(0.1, l2=0.2)):
+    sgd = training.SGD(0.1, momentum=0.9, nesterov=True, l2=0.1, l2_on="all", l2_clipped=True)
+    for made in (sgd, training.Adam(0.1, l2=0.2)):
         back = keras.optimizers.deserialize(keras.optimizers.serialize(made))
         assert type(back) is type(made)
         assert back.get_config() == made.get_config()
 
 
-@pytest.mark.parametrize(("arguments", "words"), [({"l2": -1}, "`l2` must be"), ({"l2_on": "some"}, "`l2_on` must be")])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"l2": -1}, "`l2` must be"), ({"l2_on": "some"}, "`l2_on` must be"), ({"l2_clipped": 1}, "`l2_clipped` must")],
+)
 def test_penalties_that_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         training.SGD(0.1, **arguments)
@@ -175,6 +230,20 @@ def test_halving_after_rises():
     # Epoch 3 comes after two rises: halved, the counter is 0 again. Epoch 5 comes after one: as it was, and not reset.
     # Epochs 6 to 9 are rises two to five, and five is more than four.
     assert seen.rates == [1.0] * 4 + [0.5] * 6
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (training.CosineAnnealing(4), {"epochs": 4}),
+        (training.HalveAfterStalls(2, "val_auc", "max"), {"patience": 2, "monitor": "val_auc", "mode": "max"}),
+        (training.HalveAfterRises(1, 4, "val_loss"), {"rises": 1, "stop": 4, "monitor": "val_loss"}),
+    ],
+)
+def test_schedules_come_back_from_their_configuration(made, told):
+    assert made.get_config() == told
+    assert again(made).get_config() == told
+    assert keras.saving.get_registered_object(f"tfmusictag>{type(made).__name__}") is type(made)
 
 
 # --- stages -------------------------------------------------------------------------------------------------------

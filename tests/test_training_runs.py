@@ -1,14 +1,19 @@
 """Runs: what they leave behind, that they are gone on with after any end, and what they refuse before any work."""
 
 import csv
+import hashlib
+import io
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import builders
 import keras
 import numpy as np
 import pandas as pd
@@ -16,8 +21,10 @@ import pytest
 import signals
 import soundfile
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 import tfmusictag as tmt
+from tfmusictag.datasets.tagged_folder import tagged_folder_dataset_builder
 from tfmusictag.training import checkpoints, runs
 
 RATE = 16_000
@@ -90,7 +97,7 @@ def log(folder):
 def test_what_a_run_leaves(finished, stored):
     run, told = finished
     assert sorted(os.listdir(run.folder)) == sorted(
-        [runs.RUN, runs.RECIPE, runs.LABELS, runs.LOG, runs.BEST, runs.MODEL, runs.CHECKPOINTS, runs.BOARD]
+        [runs.RUN, runs.DATA, runs.RECIPE, runs.LABELS, runs.LOG, runs.BEST, runs.MODEL, runs.CHECKPOINTS, runs.BOARD]
     )
     assert [row["epoch"] for row in told] == [1, 2, 3]
     assert [{key: row[key] for key in row if key != "seconds"} for row in told] == log(run.folder)
@@ -101,7 +108,11 @@ def test_what_a_run_leaves(finished, stored):
         asked = json.load(file)
     assert asked["asked"]["recipe"]["epochs"] == 3
     assert asked["asked"]["data"]["tracks"] == 12
-    assert len(asked["asked"]["data"]["manifest_sha256"]) == 64
+    with open(os.path.join(run.folder, runs.DATA), "rb") as file:
+        copied = file.read()
+    assert copied == (stored / tmt.records.manifest.NAME).read_bytes()
+    assert asked["asked"]["data"]["manifest_sha256"] == hashlib.sha256(copied).hexdigest()
+    assert asked["asked"]["where"] == {"sample_rate": RATE}
     assert asked["begun"][0]["keras"] == keras.__version__
     with open(os.path.join(run.folder, runs.LABELS)) as file:
         assert file.read().split() == TAGS
@@ -153,6 +164,30 @@ def test_policy_and_optimiser_come_and_go(stored, tmp_path):
     np.testing.assert_allclose(run.history["learning_rate"], rates, rtol=1e-6)
 
 
+def test_a_line_an_epoch_is_printed_unless_it_is_not_wanted(stored, tmp_path, capsys):
+    run = train(stored, tmp_path / "run", changes={**FAST, "epochs": 2})
+    out, err = capsys.readouterr()
+    assert err == ""  # it is no terminal
+    assert out.splitlines() == [runs.epoch_line(row) for row in run.history.to_dict("records")]
+    assert re.match(r"epoch 1: loss 0\.\d{4}, validation: loss 0\.\d{4}, ROC-AUC 0\.\d{4}, PR-AUC", out)
+    train(stored, tmp_path / "silent", changes={**FAST, "epochs": 1}, report=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_on_a_terminal_steps_are_shown_and_taken_back(stored, tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(runs, "_BAR_S", 0.0)
+    train(stored, tmp_path / "run", changes={**FAST, "epochs": 1}, report=[].append)
+    shown = sys.stderr.getvalue()
+    assert re.fullmatch(r"(\repoch 1: step \d/3, loss \d\.\d{4} *){3}\r +\r", shown)
+    train(stored, tmp_path / "silent", changes={**FAST, "epochs": 1}, report=False)
+    assert sys.stderr.getvalue() == shown
+
+
 DEVICES = """
 import sys
 import tensorflow as tf
@@ -160,7 +195,7 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import tfmusictag as tmt
 
-def train(out, devices, report=None):
+def train(out, devices, report=False):
     return tmt.train("temporal_cnn", sys.argv[1], "won2020", out=f"{sys.argv[2]}/{out}", devices=devices, report=report,
                      changes={"epochs": 3, "batch_size": 12, "chunks": 1, "stages.0.epochs": 1}, sample_rate=16_000,
                      arguments={"onset_frames": [6], "pattern_frames": [46], "dropout": 0.0}).history
@@ -287,9 +322,59 @@ def test_statistics_of_the_features_are_estimated_once(stored, tmp_path):
     np.testing.assert_allclose(layer.mean, features.mean(), rtol=1e-4)
 
 
+def stop_after(epoch):
+    """Returns what ends a run by an error when an epoch is reported."""
+
+    def stop(row):
+        if row["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "counted"),
+    [
+        pytest.param("bour2021", {"average_last": 2}, {"initial": 0.5, "count": 1}, id="cosine and averages"),
+        pytest.param("musicnn2019", {"schedule.patience": 5}, {"stalls": 1}, id="stalls"),
+        pytest.param("timbre2017", {"schedule.rises": 5}, {"count": 1}, id="rises"),
+        pytest.param("won2020", {"stages.0.epochs": 1}, {"stage": 1, "epochs_of_stage": 1}, id="stages"),
+        pytest.param("sample_cnn2017", {"restarts.patience": 1}, {"stage": 1, "best_epoch": 0}, id="restarts"),
+    ],
+)
+def test_every_part_of_a_recipe_is_gone_on_with(stored, tmp_path, monkeypatch, recipe, changes, counted):
+    """What `counted` says stands in the checkpoint of epoch 2; a copy of the folder is gone on with from there."""
+    whole, copy, validated = tmp_path / "whole", tmp_path / "copy", runs._Training._validated
+
+    def worse(self):  # every epoch after the first
+        row, found = validated(self)
+        return {**row, "loss": 1.0 + len(self._history), "val_loss": 1.0 + len(self._history)}, found
+
+    monkeypatch.setattr(runs._Training, "_validated", worse)
+    monkeypatch.setattr(keras.Model, "run_eagerly", property(lambda self: True, lambda self, value: None))  # no tracing
+    changes = {**FAST, **changes}
+
+    def report(row):
+        if row["epoch"] == 2:
+            shutil.copytree(whole, copy)
+
+    expected = train(stored, whole, recipe, changes, report=report)
+    told, _ = checkpoints.latest(copy / runs.CHECKPOINTS)[0]
+    state = {name: value for own in told["callbacks"] for name, value in own.items()}
+    assert {name: state[name] for name in counted} == counted
+    again = train(stored, copy, recipe, changes, report=False)
+    pd.testing.assert_frame_equal(again.history.drop(columns="seconds"), expected.history.drop(columns="seconds"))
+    for weight, other in zip(again.model.get_weights(), expected.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, other)
+    assert (
+        checkpoints.latest(copy / runs.CHECKPOINTS)[0][0]["callbacks"]
+        == (checkpoints.latest(whole / runs.CHECKPOINTS)[0][0]["callbacks"])
+    )
+
+
 # --- killed, damaged, full ----------------------------------------------------------------------------------------
 
-EPOCHS = 60
+EPOCHS = 45
 CHILD = """
 import os, sys
 import tensorflow, keras
@@ -300,7 +385,7 @@ for line in sys.stdin:
         print(os.getpid(), flush=True)
         try:
             tmt.train("sample_cnn", sys.argv[1], "sample_cnn2017", out=sys.argv[2],
-                      changes={"epochs": 60, "batch_size": 4, "chunks": 2, "restarts.patience": 60},
+                      changes={"epochs": 45, "batch_size": 4, "chunks": 2, "restarts.patience": 45},
                       arguments={"filters": 2, "blocks": 4, "input_shape": (486,)},
                       report=lambda row: print("epoch", flush=True))
         finally:
@@ -325,7 +410,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_one_that_is_not(stored, tmp_
             epochs = rng.choice([0, 0, 1, 1, 2])
             for _ in range(epochs):
                 assert child.stdout.readline() == "epoch\n"
-            time.sleep(rng.uniform(0.0, 0.3 if epochs else 2.0))  # an epoch, or all that comes before the first
+            time.sleep(rng.uniform(0.0, 0.2 if epochs else 2.0))  # an epoch, or all that comes before the first
             os.kill(pid, signal.SIGKILL)
             while child.stdout.readline() != "over\n":
                 pass
@@ -348,7 +433,7 @@ def _epochs(out):
 def test_a_last_checkpoint_that_is_cut_short_or_changed_gives_way_to_the_one_before(finished, stored, tmp_path, caplog):
     for change in (lambda data: data[:-20], lambda data: data[:500] + bytes([data[500] ^ 1]) + data[501:]):
         out = tmp_path / str(len(os.listdir(tmp_path)))
-        train(stored, out)
+        shutil.copytree(finished[0].folder, out)
         last = out / runs.CHECKPOINTS / "epoch-00003.npz"
         last.write_bytes(change(last.read_bytes()))
         told = []
@@ -358,6 +443,43 @@ def test_a_last_checkpoint_that_is_cut_short_or_changed_gives_way_to_the_one_bef
         np.testing.assert_allclose(
             again.history.drop(columns="seconds"), finished[0].history.drop(columns="seconds"), rtol=0, atol=1e-6
         )
+
+
+def test_checkpoints_that_are_all_damaged(stored, tmp_path, caplog):
+    out, changes = tmp_path / "run", {**FAST, "epochs": 2}
+    first = train(stored, out, changes=changes)
+    for path in (out / runs.CHECKPOINTS).iterdir():
+        path.write_bytes(path.read_bytes()[:-20])
+    told = []
+    again = train(stored, out, changes=changes, report=told.append)
+    assert [row["epoch"] for row in told] == [1, 2]
+    assert caplog.text.count("a checkpoint is damaged, training begins anew") == 2
+    assert "the one before" not in caplog.text
+    pd.testing.assert_frame_equal(again.history.drop(columns="seconds"), first.history.drop(columns="seconds"))
+
+
+def test_a_disk_that_is_full_for_what_is_written_at_last(stored, tmp_path):
+    """The model, and what TensorBoard reads: its own errors are no OSError."""
+    changes, original, told = {**FAST, "epochs": 1}, runs._Training._save, []
+
+    def full(self, name):
+        if name == runs.MODEL:
+            raise OSError(28, "No space left on device")
+        original(self, name)
+
+    def full_for_events(folder):
+        raise tf.errors.ResourceExhaustedError(None, None, "{{node a}} events; No space left on device\n and more")
+
+    for target, name, instead in ((tf.summary, "create_file_writer", full_for_events), (runs._Training, "_save", full)):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(target, name, instead)
+            with pytest.raises(ValueError, match=r"written: [^{]*No space left on device\. .*call goes on with it"):
+                train(stored, tmp_path / "run", changes=changes, report=told.append)
+        assert (tmp_path / "run" / runs.CHECKPOINTS / "epoch-00001.npz").exists()
+        assert not (tmp_path / "run" / runs.MODEL).exists()
+    train(stored, tmp_path / "run", changes=changes, report=told.append)
+    assert (tmp_path / "run" / runs.MODEL).exists()
+    assert told == []  # the only epoch was whole before the first of the errors
 
 
 def test_a_full_disk_leaves_the_last_good_state(stored, tmp_path):
@@ -382,9 +504,23 @@ def test_a_full_disk_leaves_the_last_good_state(stored, tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_the_run(stored, tmp_path):
     changes = {**FAST, "restarts.optimizer.learning_rate": 1e30, "restarts.optimizer.decay": 0.0}
-    with pytest.raises(FloatingPointError, match="is nan in epoch 1; the last good state stays in"):
+    with pytest.raises(FloatingPointError, match="is nan in epoch 1; there is no state to go on from. A lower"):
         train(stored, tmp_path / "run", changes=changes)
     assert not (tmp_path / "run" / runs.BEST).exists()
+    train(stored, tmp_path / "run", changes={**FAST, "epochs": 1})  # which has claimed no folder
+
+
+def test_a_loss_that_is_not_finite_later_leaves_the_last_good_state(stored, tmp_path, monkeypatch):
+    original = runs._Training._validated
+
+    def broken(self):
+        row, found = original(self)
+        return ({**row, "val_loss": np.nan}, None) if self._history else (row, found)
+
+    monkeypatch.setattr(runs._Training, "_validated", broken)
+    with pytest.raises(FloatingPointError, match="`val_loss` is nan in epoch 2; the last good state stays in"):
+        train(stored, tmp_path / "run")
+    assert _epochs(tmp_path / "run") == 1
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------
@@ -415,7 +551,7 @@ def test_a_folder_of_another_run_or_of_other_files(finished, stored, tmp_path):
         ({"weights": "mtat"}, "received 'mtat'"),
         (
             {"changes": {**FAST, "loss": "categorical_crossentropy"}},
-            "takes tracks of one tag each; 4 of 12 have more or none",
+            "takes tracks of one tag each; 4 of 12 of the split 'train' have more or none",
         ),
     ],
 )
@@ -425,9 +561,184 @@ def test_arguments_that_are_refused(stored, tmp_path, options, words):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"restarts.optimizer.momentum": 2.0}, "`optimizer.momentum of recipe sample_cnn2017` must be from 0"),
+        ({"restarts.factor": 0.0, "restarts.number": 3, "restarts.optimizer.momentum": -1}, "received -1"),
+    ],
+)
+def test_an_optimiser_that_is_refused_claims_no_folder(stored, tmp_path, changes, words):
+    with pytest.raises(ValueError, match=words):
+        train(stored, tmp_path / "run", changes={**FAST, **changes})
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_claimed_before_all_is_built(stored, tmp_path, monkeypatch):
+    def refuse(recipe):
+        raise ValueError("no such optimiser")
+
+    monkeypatch.setattr(runs, "_callbacks", refuse)
+    with pytest.raises(ValueError, match="no such optimiser"):
+        train(stored, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_an_epoch_may_be_begun_anew_with_other_settings(music, stored, tmp_path, monkeypatch):
+    """What is left of it is not that of the new one."""
+    run = tmp_path / "run"
+
+    def stop(self):
+        (run / runs.BEST).write_text("of an epoch that has not ended")
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(runs._Training, "_checkpoint", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(stored, run)
+    assert (run / runs.DATA).exists()
+    train(rows(), run, seed=3, changes={**FAST, "epochs": 1}, audio_folder=music)
+    assert not (run / runs.DATA).exists()
+    assert json.loads((run / runs.RUN).read_text())["asked"]["seed"] == 3
+    tmt.load_model(run / runs.BEST)
+
+
+def test_a_folder_whose_description_is_damaged(stored, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for text in ('{"asked"', "[]", '{"mine": 1}'):
+        (run / runs.RUN).write_text(text)
+        with pytest.raises(
+            FileExistsError, match=r"run.json is damaged, so that nobody knows whose run it is. Another"
+        ):
+            train(stored, run)
+
+
+def test_audio_in_another_place_is_another_run(music, tmp_path, monkeypatch):
+    """However the same place is written."""
+    other, run, changes = tmp_path / "other", tmp_path / "run", {**FAST, "epochs": 1}
+    shutil.copytree(music, other)
+    train(rows(), run, audio_folder=music, changes=changes)
+    monkeypatch.chdir(music.parent)
+    train(rows(), run, audio_folder=os.path.join(".", music.name), changes=changes)
+    with pytest.raises(
+        FileExistsError, match="where.audio_folder=.*; or, if the same data has been moved, run.json can"
+    ):
+        train(rows(), run, audio_folder=other, changes=changes)
+    text = (run / runs.RUN).read_text()
+    (run / runs.RUN).write_text(text.replace(str(music), str(other)))  # which is what the error says
+    train(rows(), run, audio_folder=other, changes=changes)
+
+
+def test_records_may_be_moved(finished, stored, tmp_path):
+    shutil.copytree(stored, tmp_path / "moved")
+    told = []
+    train(tmp_path / "moved", finished[0].folder, report=told.append)
+    assert told == []
+
+
+def test_what_tfds_has_built_is_known_by_its_version_and_shards(tmp_path):
+    """Also by its builder; in another place it is another run."""
+    source, changes = tmp_path / "music", {**FAST, "epochs": 1}
+    for place in range(24):
+        builders.write_clip(source / ("calm", "wild")[place % 2] / f"{place}.wav", place, num_samples=1_500)
+
+    def built(folder):
+        made = tagged_folder_dataset_builder.Builder(data_dir=tmp_path / folder)
+        made.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=source))
+        return made
+
+    builder = built("built")
+    run = train("tagged_folder", tmp_path / "run", changes=changes, data_dir=tmp_path / "built")
+    told = json.loads((tmp_path / "run" / runs.RUN).read_text())["asked"]
+    assert told["data"]["name"] == builder.info.full_name
+    assert told["data"]["name"].endswith(str(builder.version))
+    lengths = {split: sum(counts) for split, counts in told["data"]["shard_lengths"].items()}
+    assert lengths == {split: info.num_examples for split, info in builder.info.splits.items()}
+    again = train(builder, tmp_path / "run", changes={**FAST, "epochs": 1}, data_dir=tmp_path / "built")
+    pd.testing.assert_frame_equal(again.history, run.history)
+    with pytest.raises(FileExistsError, match="where.data_dir="):
+        train(built("other"), tmp_path / "run", changes=changes)
+
+
+def test_files_that_cannot_be_decoded(music, tmp_path):
+    """Without the traceback that TensorFlow hands on."""
+    folder = tmp_path / "music"
+    shutil.copytree(music, folder)
+    (folder / "3.wav").write_bytes(b"no audio")
+    with pytest.raises(
+        ValueError, match=r"`data` must hold files that can be decoded; .* leaves others out. .*3\.wav: "
+    ):
+        train(rows(), tmp_path / "run", audio_folder=folder)
+
+
+def test_tracks_of_several_tags_to_validate_on(music, tmp_path):
+    table = rows(exclusive=True)
+    table.at[14, "tags"] = TAGS[:2]
+    with pytest.raises(ValueError, match="tracks of one tag each; 1 of 8 of the split 'validation' have more or none"):
+        train(table, tmp_path / "run", changes={**FAST, "loss": "categorical_crossentropy"}, audio_folder=music)
+    assert not (tmp_path / "run").exists()
+
+
 def test_data_without_splits(tmp_path):
     with pytest.raises(ValueError, match="`data` must have splits, .* received a tf.data.Dataset"):
         train(tf.data.Dataset.range(3), tmp_path / "run")
+
+
+def datasets_of(stored, **more):
+    """Returns the tracks of records as a user's own tf.data.Datasets."""
+    found = {split: tmt.pipelines.source(stored, split).tracks for split in ("train", "validation")}
+
+    def plain(track):
+        audio = tf.cast(tf.io.decode_raw(track["pcm_int16"], tf.int16), tf.float32) / 32_768.0
+        return {"track_id": track["track_id"], "tags": tf.cast(track["tags"], tf.int64), "audio": audio}
+
+    return {**{split: tracks.map(plain) for split, tracks in found.items()}, **more}
+
+
+def test_datasets_of_ones_own(stored, tmp_path):
+    """They are gone on with as well, and other ones are refused."""
+    data, changes = datasets_of(stored), {**FAST, "epochs": 2}
+    run = train(data, tmp_path / "run", changes=changes, tags=TAGS)
+    model = tmt.load_model(tmp_path / "run" / runs.BEST)
+    scores = tmt.evaluation.predict(model, stored, split="validation", chunks=2)  # whose chunks are averaged
+    found = tmt.evaluation.evaluate(scores.scores, scores.targets, scores.tags)
+    best = run.history["val_loss"].idxmin()
+    assert found.roc_auc_macro == pytest.approx(run.history["val_roc_auc"][best], abs=1e-12)
+    with open(tmp_path / "run" / runs.RUN) as file:
+        told = json.load(file)["asked"]["data"]
+    assert (told["tracks"], told["split"], told["positives"]) == (12, "train", [6, 6, 4])
+    assert "float32" in told["element_spec"]["audio"]
+
+    stopped = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        train(data, stopped, changes=changes, tags=TAGS, report=stop_after(1))
+    assert _epochs(stopped) == 1
+    again = train(data, stopped, changes=changes, tags=TAGS)
+    pd.testing.assert_frame_equal(again.history.drop(columns="seconds"), run.history.drop(columns="seconds"))
+    with pytest.raises(FileExistsError, match="data.positives"):
+        train({**data, "train": data["train"].take(9)}, stopped, changes=changes, tags=TAGS)
+
+
+@pytest.mark.parametrize(
+    ("more", "options", "words"),
+    [
+        ({}, {"split": "trian"}, "`split` must be one of .*; received 'trian'. Did you mean 'train'"),
+        ({}, {"validation": "valid"}, "`validation` must be one of .*; received 'valid'. Did you mean 'validation'"),
+        ({}, {"tags": None}, "`data` must have tags with names; `tags` names those of tf.data.Datasets"),
+        ({}, {"tags": TAGS[:2]}, "`tags` must name each of the 3 tags of the split 'train'; received 2"),
+        ({"validation": 3}, {}, "a tf.data.Dataset of dictionaries .* for each split; 'validation' is 3"),
+        (
+            {"train": tf.data.Dataset.from_tensors({"audio": tf.zeros(9), "tags": tf.zeros(3)})},
+            {},
+            "dictionaries with `track_id`, `tags` and `audio` or `features` for each split; 'train' is",
+        ),
+    ],
+)
+def test_datasets_that_are_refused(stored, tmp_path, more, options, words):
+    with pytest.raises(ValueError, match=words):
+        train(datasets_of(stored, **more), tmp_path / "run", **{"tags": TAGS, **options})
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_a_kill_left_unfinished_is_no_file_of_others(stored, tmp_path):

@@ -34,6 +34,7 @@ class Comparison:
         roc_auc_macro, pr_auc_macro: the `Difference` of each measure.
         left_out: the tags that no track has, or every one.
         tracks, draws, confidence: how many tracks and draws, and the share of these within an interval.
+        names: of the two systems.
     """
 
     roc_auc_macro: Difference
@@ -42,6 +43,7 @@ class Comparison:
     tracks: int
     draws: int
     confidence: float
+    names: tuple = ("a", "b")
 
     def to_dict(self):
         """Returns all of it, ready for JSON."""

@@ -31,6 +31,7 @@ class Evaluation:
         intervals: of each measure by its name, (low, high); empty without draws.
         tracks, untagged: how many there are, and how many of them have no tag.
         draws, confidence: of the intervals.
+        comparison: the `Comparison` with another system, of `run`; else None.
     """
 
     roc_auc_macro: float
@@ -52,6 +53,7 @@ class Evaluation:
     untagged: int
     draws: int
     confidence: float
+    comparison: object = None
 
     @property
     def measures(self):
@@ -61,8 +63,10 @@ class Evaluation:
 
     def to_dict(self):
         """Returns all of it, ready for JSON; what is undefined is None."""
-        told = {name: getattr(self, name) for name in _FIELDS}
+        told = {name: getattr(self, name) for name in _FIELDS if name != "comparison"}
         told["per_tag"] = [{"tag": tag, **row} for tag, row in self.per_tag.to_dict("index").items()]
+        if self.comparison is not None:
+            told["comparison"] = self.comparison.to_dict()
         return _arrays.plain(told)
 
 

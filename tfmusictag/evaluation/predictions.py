@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 
-from tfmusictag import _files, vocabulary
+from tfmusictag import _files, errors, vocabulary
 from tfmusictag._lazy import lazy_module
 from tfmusictag._version import __version__
 from tfmusictag.evaluation import _arrays
@@ -107,8 +107,8 @@ def predict(
         labels: the tags of the model's outputs, where their order is not that of the tracks' tags.
 
     Raises:
-        ValueError: an argument that breaks its rule, tracks without tags or names, scores that are not finite or not
-            from 0 to 1.
+        ValueError: an argument that breaks its rule, tracks without tags or names, a file that cannot be decoded,
+            scores that are not finite or not from 0 to 1.
     """
     _arrays.known("activation", activation, ACTIVATIONS)
     _arrays.known("aggregation", aggregation, AGGREGATIONS)
@@ -123,10 +123,11 @@ def predict(
     # Files were looked at above.
     options = {**where, **cut, "sample_rate": rate, "batch_size": batch_size, "validated": True}
     kept = _Tracks(aggregation)
-    for batch, targets, ids in pipelines.evaluate(tracks, keras_model, split=split, ids=True, **options):
-        names = [os.fsdecode(name) for name in ids.numpy().tolist()]
-        scores = np.asarray(model.predict_on_batch(batch.numpy()), np.float32)
-        kept.add(names, _activated(scores, activation, names, len(tags))[:, order], targets.numpy())
+    with errors.decoded("tracks"):
+        for batch, targets, ids in pipelines.evaluate(tracks, keras_model, split=split, ids=True, **options):
+            names = [os.fsdecode(name) for name in ids.numpy().tolist()]
+            scores = np.asarray(model.predict_on_batch(batch.numpy()), np.float32)
+            kept.add(names, _activated(scores, activation, names, len(tags))[:, order], targets.numpy())
     if not kept.targets:
         raise ValueError(f"`tracks` must hold at least one track of the split {split!r}; there is none.")
     facts = {

@@ -102,7 +102,10 @@ def _markdown(evaluation, title, facts, validation, pictures):
         [_TITLES[name], _number(value), *([_range(*intervals[name])] if intervals else [])]
         for name, value in evaluation.measures.items()
     ]
-    lines += ["", *_reports.table(heads, rows), "", "## Tags", ""]
+    lines += ["", *_reports.table(heads, rows)]
+    if evaluation.comparison is not None:
+        lines += _compared(evaluation.comparison)
+    lines += ["", "## Tags", ""]
     columns = ["roc_auc", "pr_auc", "threshold", "precision", "recall", "f1"]
     rows = [
         [tag, f"{row['positives']:,}", *(_number(row[column]) for column in columns)]
@@ -112,6 +115,30 @@ def _markdown(evaluation, title, facts, validation, pictures):
     lines += ["", "## Pictures", ""]
     lines += [f"![{what}]({name})\n" for name, what in pictures.items()] or [f"{_reports.NO_PICTURES}\n"]
     return "\n".join(lines)
+
+
+def _compared(comparison):
+    """Returns the lines on which of two systems is better."""
+    a, b = (_reports.cell(name) for name in comparison.names)
+    heads = ["measure", "a", "b", "a - b", "interval", "draws in which a is better"]
+    rows = [
+        [
+            _TITLES[name],
+            *map(_number, (found.a, found.b)),
+            f"{found.difference:+.4f}",
+            _range(found.low, found.high),
+            "" if np.isnan(found.better) else f"{found.better:.1%}",
+        ]
+        for name in ("roc_auc_macro", "pr_auc_macro")
+        for found in [getattr(comparison, name)]
+    ]
+    lines = ["", "## Comparison", "", f"a: {a}", "", f"b: {b}", ""]
+    lines += [
+        f"Both get the same tracks in each of {comparison.draws:,} draws, of which intervals hold "
+        f"{comparison.confidence:.0%}; where 0 is within, luck alone may be the reason. All other numbers are of a.",
+        "",
+    ]
+    return [*lines, *_reports.table(heads, rows)]
 
 
 def _number(value):

@@ -56,10 +56,7 @@ def trained(model, weights, arguments=None):
         ValueError: as `build`; an application without weights and without a preset.
     """
     if isinstance(model, str) and weights is None:
-        presets = applications.card(model).presets
-        if not presets:
-            raise ValueError(f"`weights` must be a path with model={model!r}, which has no preset; received None.")
-        weights = next(iter(presets))
+        weights = applications.card(model).default_weights()
     return build(model, weights, arguments)
 
 

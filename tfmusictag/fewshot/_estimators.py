@@ -80,6 +80,11 @@ class Frozen(_Classifier):
         check_is_fitted(self, "encoder_")
         return self._extract(_waveforms.check(X))
 
+    def extract_all(self, waveforms):
+        """Returns what `extract` does of waveforms that were checked, an iterable that is not held in memory."""
+        check_is_fitted(self, "encoder_")
+        return self._extract(waveforms)
+
     def fit(self, X, y):
         """Fits to waveforms `X` and their labels `y`.
 

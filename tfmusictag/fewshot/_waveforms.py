@@ -48,7 +48,7 @@ def check_labels(labels, count):
     check_classification_targets(labels)
     classes, targets = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(f"`labels` must be of at least two classes; all {count} are {classes[0]!r}.")
+        raise ValueError(f"`labels` must be of at least two classes; all {count} are {classes.tolist()[0]!r}.")
     return classes, targets
 
 

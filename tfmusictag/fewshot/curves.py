@@ -61,7 +61,7 @@ def curve(methods, waveforms, labels, examples=EXAMPLES, repeats=5, *, test, see
     draws = list(_draws(examples, repeats, targets, seed))
     rows = []
     for name, classifier in methods.items():
-        resampled = _resampler(sample_rate, classifier.sample_rate)
+        resampled = resampler(sample_rate, classifier.sample_rate)
         inputs, asked = resampled(waveforms), resampled(test_waveforms)
         if isinstance(classifier, _estimators.Frozen):
             classifier = clone(classifier).prepare()
@@ -174,7 +174,7 @@ def run(
         The table of `curve`, a pandas.DataFrame.
 
     Raises:
-        ValueError: as `curve` and `method`; a track without a tag or with several.
+        ValueError: as `curve` and `method`; a track without a tag or with several, a file that cannot be decoded.
         ImportError: a picture is wanted and matplotlib is not installed.
     """
     if not isinstance(methods, dict):
@@ -182,10 +182,11 @@ def run(
     if picture_path is not None:
         plotting.new_figure(1, 1)  # its lack is told before any work
     rate = max(classifier.sample_rate for classifier in methods.values())
-    where = _where(tracks, rate, data_dir)
-    (waveforms, labels, rate), (*test, _) = (
-        _held(pipelines.source(split=split, **where), split) for split in (train_split, test_split)
-    )
+    found = where(tracks, rate, data_dir)
+    with errors.decoded("tracks"):
+        (waveforms, labels, rate), (*test, _) = (
+            _held(pipelines.source(split=split, **found), split) for split in (train_split, test_split)
+        )
     table = curve(methods, waveforms, labels, examples, repeats, test=test, seed=seed, sample_rate=rate)
     if table_path is not None:
         table.to_csv(table_path, index=False)
@@ -214,7 +215,7 @@ def _check_examples(examples, repeats, classes, targets):
         raise ValueError("`examples` must name at least one number; received none.")
     counts = np.bincount(targets)
     if max(examples) > counts.min():
-        rarest = classes[counts.argmin()]
+        rarest = classes.tolist()[counts.argmin()]
         raise ValueError(
             f"`examples` must be at most {counts.min()}, the clips of the class {rarest!r}; received {max(examples)}."
         )
@@ -236,7 +237,8 @@ def _predicted(classifier, seen, labels, asked, repeat):
     return classifier.fit(seen, labels).predict(asked)
 
 
-def _resampler(from_rate, to_rate):
+def resampler(from_rate, to_rate):
+    """Returns what brings a list of waveforms from one rate in Hz to another; None leaves them."""
     if from_rate in (None, to_rate):
         return lambda waveforms: waveforms
     return lambda waveforms: [soxr.resample(waveform, from_rate, to_rate, "HQ") for waveform in waveforms]
@@ -245,7 +247,7 @@ def _resampler(from_rate, to_rate):
 # --- tracks of a dataset ------------------------------------------------------------------------------------------
 
 
-def _where(tracks, sample_rate, data_dir):
+def where(tracks, sample_rate, data_dir):
     """Returns the arguments of `pipelines.source`: a folder that holds no records holds tagged files."""
     if not isinstance(tracks, str | os.PathLike) or not os.path.isdir(tracks):
         return {"tracks": tracks, "data_dir": data_dir}
@@ -261,10 +263,7 @@ def _held(source, split):
     Raises:
         ValueError: features, tracks without a tag or with several, a rate that is not known.
     """
-    if source.kind != "waveforms":
-        raise ValueError(f"`tracks` must hold waveforms; they hold {source.kind}.")
-    if source.sample_rate is None:
-        raise ValueError("`tracks` must say their sample rate, as what this package has built does; they do not.")
+    check_waveforms(source)
     waveforms, labels = [], []
     for track in source.tracks.as_numpy_iterator():
         own = np.flatnonzero(track["tags"])
@@ -275,6 +274,19 @@ def _held(source, split):
                 f"{names}."
             )
         labels.append(source.tags[own[0]])
-        sound = np.frombuffer(track["pcm_int16"], "<i2") if "pcm_int16" in track else track["audio"]
-        waveforms.append(sound / np.float32(32_768) if sound.dtype == np.int16 else sound)
+        waveforms.append(sound(track))
     return waveforms, labels, source.sample_rate
+
+
+def check_waveforms(source):
+    """Raises a ValueError for a source of features, or of a rate that is not known."""
+    if source.kind != "waveforms":
+        raise ValueError(f"`tracks` must hold waveforms; they hold {source.kind}.")
+    if source.sample_rate is None:
+        raise ValueError("`tracks` must say their sample rate, as what this package has built does; they do not.")
+
+
+def sound(track):
+    """Returns the waveform of a track of a source, float32 (samples,)."""
+    samples = np.frombuffer(track["pcm_int16"], "<i2") if "pcm_int16" in track else track["audio"]
+    return samples / np.float32(32_768) if samples.dtype == np.int16 else samples

@@ -72,7 +72,27 @@ class Probe(_estimators.Frozen):
     def predict_proba(self, X):
         """Returns the probabilities (clips, classes) of waveforms; with `multi_label` of tags (clips, tags)."""
         check_is_fitted(self, "classes_")
-        return self._probabilities(self.extract(X))
+        return self.scores_of(self.extract(X))
+
+    def fit_features(self, features, y, validation=None):
+        """Fits to features that `extract` returned, and their labels.
+
+        Args:
+            validation: features and labels to choose by, `(features, y)`; None holds a part of the examples back.
+        """
+        if validation is None:
+            return super().fit_features(features, y)
+        held, held_y = validation
+        targets = np.concatenate([y, held_y])
+        self.classes_, targets = self._check_labels(targets, len(features) + len(held))
+        places = np.arange(len(targets))
+        self._choose(np.stack([*features, *held]), targets, places[: len(features)], places[len(features) :])
+        return self
+
+    def scores_of(self, features):
+        """Returns what `predict_proba` does, of features that `extract` returned."""
+        check_is_fitted(self, "classes_")
+        return self._probabilities(features)
 
     def predict_features(self, features):
         """Returns the label of each clip by its features; with `multi_label` the tags of at least 0.5 (clips, tags)."""
@@ -115,8 +135,9 @@ class Probe(_estimators.Frozen):
         return list(_estimators.mean_of_windows(windows))
 
     def _fit(self, features, targets):
-        features = np.stack(features)
-        train, held = self._parts(targets)
+        self._choose(np.stack(features), targets, *self._parts(targets))
+
+    def _choose(self, features, targets, train, held):
         self.scaler_ = StandardScaler().fit(features[train])
         scaled = self.scaler_.transform(features)
         best = np.inf

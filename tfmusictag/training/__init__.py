@@ -9,6 +9,7 @@ __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
         "Adam": "optimizers",
+        "BinaryFocalCrossentropy": "losses",
         "CosineAnnealing": "schedules",
         "HalveAfterRises": "schedules",
         "HalveAfterStalls": "schedules",
@@ -19,6 +20,7 @@ __getattr__, __dir__ = lazy_attributes(
         "Stages": "stages",
         "StochasticWeightAveraging": "averaging",
         "WeightedBinaryCrossentropy": "losses",
+        "epoch_line": "runs",
         "list_recipes": "recipes",
         "recipe": "recipes",
         "train": "runs",

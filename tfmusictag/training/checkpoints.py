@@ -43,6 +43,11 @@ def write(folder, epochs, told, arrays):
             os.unlink(os.path.join(folder, name))
 
 
+def any_in(folder):
+    """Tells whether there is a checkpoint, whole or not."""
+    return bool(_found(folder))
+
+
 def latest(folder):
     """Returns (told, arrays) of the last checkpoint that is whole, and lists the files that are not; None for none."""
     damaged = []

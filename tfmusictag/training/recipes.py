@@ -3,7 +3,8 @@
 A recipe says `loss`, `batch_size`, `epochs` at most, `chunks` of a validation track (0: all, following each other),
 `monitor` and `mode` (what tells the best epoch), `keep` (the weights of the `best` or `last` epoch, or the `average` of
 the `average_last`), `mixup` (alpha; 0 for none), and either `[[stages]]` or `[restarts]` with their optimisers. Further
-`[penalty]` (`l2`, `on`), `[schedule]`, and `[overrides.MODEL]`, what is different for a model.
+`[penalty]` (`l2`, `on`, and whether it is `clipped` with the gradient), `[schedule]`, and `[overrides.MODEL]`, what is
+different for a model.
 """
 
 import copy
@@ -32,7 +33,18 @@ _OPTIMIZERS = {
     "adam": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
     "sgd": {"momentum": 0.0, "nesterov": False},
 }
-_OF_ALL = {"learning_rate": None, "decay": 0.0, "global_clipnorm": None, "l2": 0.0, "l2_on": "kernels"}
+_RULES = {
+    "momentum": _arguments.share,
+    "nesterov": _arguments.flag,
+    "beta_1": _arguments.share,
+    "beta_2": _arguments.share,
+    "epsilon": _arguments.positive,
+    "global_clipnorm": _arguments.positive,
+    "l2_clipped": _arguments.flag,
+}
+_OF_ALL = {"learning_rate": None, "decay": 0.0, "global_clipnorm": None}
+_PENALTY = {"l2": 0.0, "on": "kernels", "clipped": False}
+_ONS = ("all", "kernels")
 _DEFAULTS = {
     "loss": "binary_crossentropy",
     "batch_size": 32,
@@ -43,7 +55,7 @@ _DEFAULTS = {
     "keep": "best",
     "average_last": 0,
     "mixup": 0.0,
-    "penalty": {"l2": 0.0, "on": "kernels"},
+    "penalty": _PENALTY,
     "schedule": {},
     "stages": [],
     "restarts": {},
@@ -134,9 +146,9 @@ def _change(values, path, value):
     *way, last = path.split(".")
     place = values
     for key in way:
-        place = _step(place, key, path)
+        place = _step(values, place, key, path)
     if isinstance(place, list):
-        place[_index(place, last, path)] = value
+        place[_index(values, place, last, path)] = value
     elif place is values and last not in _DEFAULTS:
         raise errors.unknown_choice("recipe", last, _DEFAULTS)
     elif isinstance(place, dict):
@@ -145,9 +157,9 @@ def _change(values, path, value):
         raise ValueError(f"`{path}` leads into {place!r}, which has no parts.")
 
 
-def _step(place, key, path):
+def _step(values, place, key, path):
     if isinstance(place, list):
-        return place[_index(place, key, path)]
+        return place[_index(values, place, key, path)]
     if not isinstance(place, dict):
         raise ValueError(f"`{path}` leads into {place!r}, which has no parts.")
     if key not in place:
@@ -155,7 +167,10 @@ def _step(place, key, path):
     return place[key]
 
 
-def _index(place, key, path):
+def _index(values, place, key, path):
+    if not place:
+        instead = " It has `restarts`." if values["restarts"] else ""
+        raise ValueError(f"`{path}` leads into a list of which the recipe has none.{instead}")
     if not key.isdecimal() or int(key) >= len(place):
         raise ValueError(f"`{path}` must name a place from 0 to {len(place) - 1}; received {key!r}.")
     return int(key)
@@ -188,7 +203,11 @@ def _checked(values, name):
     if bool(values["stages"]) == bool(values["restarts"]):
         raise ValueError(f"recipe {name}: there must be `stages` or `restarts`, and not both.")
     penalty = values["penalty"]
-    _keys(name, "penalty", penalty, ("l2", "on"))
+    _keys(name, "penalty", penalty, _PENALTY)
+    penalty = values["penalty"] = {**_PENALTY, **penalty}
+    _number(name, "penalty.l2", penalty["l2"])
+    _one_of(name, "penalty.on", penalty["on"], _ONS)
+    _arguments.flag(f"penalty.clipped of recipe {name}", penalty["clipped"])
     if values["stages"]:
         values["stages"] = [_stage(name, stage, penalty) for stage in values["stages"]]
     else:
@@ -200,6 +219,12 @@ def _checked(values, name):
         _keys(name, "schedule", schedule, wanted)
         for key in wanted[1:]:
             _arguments.whole(f"schedule.{key} of recipe {name}", schedule.get(key), 1)
+        for each in values["stages"] or [values["restarts"]]:
+            if each["optimizer"]["decay"]:
+                raise ValueError(
+                    f"recipe {name}: there must be `schedule` or the `decay` of an optimizer, and not both: either "
+                    f"sets the learning rate. Received {schedule['name']!r} and {each['optimizer']['decay']!r}."
+                )
     return values
 
 
@@ -227,11 +252,16 @@ def _optimizer(name, told, penalty):
     if not isinstance(told, dict) or "learning_rate" not in told:
         raise ValueError(f"recipe {name}: `optimizer` must have a name and a learning_rate; received {told!r}.")
     _one_of(name, "optimizer.name", told.get("name"), _OPTIMIZERS)
-    known = {**_OPTIMIZERS[told["name"]], **_OF_ALL, "l2": penalty["l2"], "l2_on": penalty["on"]}
+    of_penalty = {"l2": penalty["l2"], "l2_on": penalty["on"], "l2_clipped": penalty["clipped"]}
+    known = {**_OPTIMIZERS[told["name"]], **_OF_ALL, **of_penalty}
     _keys(name, "optimizer", told, ("name", *known))
     full = {**known, **told}
     for key in ("learning_rate", "decay", "l2"):
         _number(name, f"optimizer.{key}", full[key])
+    _one_of(name, "optimizer.l2_on", full["l2_on"], _ONS)
+    for key, check in _RULES.items():
+        if full.get(key) is not None or key in _OPTIMIZERS[told["name"]]:
+            check(f"optimizer.{key} of recipe {name}", full[key])
     return full
 
 

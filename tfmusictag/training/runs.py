@@ -1,8 +1,8 @@
 """Training runs: a model, a dataset and a recipe in a folder, to be gone on with after any end.
 
-The folder of a run holds `run.json` (what was asked for, on what data, with which versions), `recipe.json` (resolved),
-`labels.txt`, `log.csv` (a line an epoch), `tensorboard/`, `checkpoints/` (the last two epochs), `best.keras` and, when
-all is done, `model.keras`.
+The folder of a run holds `run.json` (what was asked for, on what data, with which versions), `data.json` (the manifest
+of records), `recipe.json` (resolved), `labels.txt`, `log.csv` (a line an epoch), `tensorboard/`, `checkpoints/` (the
+last two epochs), `best.keras` and, when all is done, `model.keras`.
 """
 
 import contextlib
@@ -14,6 +14,8 @@ import io
 import json
 import logging
 import os
+import shutil
+import sys
 import time
 
 import keras
@@ -26,12 +28,14 @@ from tfmusictag._version import __version__
 from tfmusictag.training import _stateful, averaging, checkpoints, losses, optimizers, recipes, schedules, stages
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-RUN, RECIPE, LABELS, LOG = "run.json", "recipe.json", "labels.txt", "log.csv"
+RUN, DATA, RECIPE, LABELS, LOG = "run.json", "data.json", "recipe.json", "labels.txt", "log.csv"
 BEST, MODEL, CHECKPOINTS, BOARD = "best.keras", "model.keras", "checkpoints", "tensorboard"
 LOGGED = ("epoch", "loss", "val_loss", "val_roc_auc", "val_pr_auc", "val_accuracy", "learning_rate", "seconds")
 _CLASSIFIER = "logits"  # the layer of every application whose width is the number of tags
 _EXCLUSIVE = "categorical_crossentropy"
 _ADAPT_BATCHES = 64  # that a standardisation is estimated from
+_BAR_S = 0.1  # between two looks of a bar
+_PLACES = ("where.audio_folder=", "where.data_dir=")
 _STRIDE = 1_000_003  # between the seeds of runs, so that their epochs do not meet
 logger = logging.getLogger("tfmusictag")
 
@@ -71,7 +75,7 @@ def train(
     precision="float32",
     devices=None,
     augment=(),
-    report=None,
+    report=True,
     **where,
 ):
     """Trains a model on a dataset by a recipe and returns the `Run`; the same call goes on with one that was killed.
@@ -82,7 +86,9 @@ def train(
 
     Args:
         model: a catalogue name.
-        data: of `pipelines.train`: a folder of records, a dataset of tfds or its name, a table of files.
+        data: of `pipelines.train`: a folder of records, a dataset of tfds or its name, a table of files; or a
+            dictionary {split: tf.data.Dataset} of dictionaries with `track_id`, `tags` and `audio` or `features`, whose
+            tags `tags=` names.
         recipe: a name of `list_recipes`, a `Recipe`, or None for the model's own.
         out: the folder of the run: new, empty, or of this very run.
         changes: of the recipe, as `recipe` takes them: `{"epochs": 3}`.
@@ -94,13 +100,17 @@ def train(
         precision: of `PRECISIONS`; front-ends always compute in float32.
         devices: None, how many GPUs, or a list of device names, among which batches are split (MirroredStrategy).
         augment: of `pipelines.train`.
-        report: None, or what is called with each line of the log, a dictionary.
-        **where: of `pipelines.source`: `audio_folder`, `data_dir`, `tags`, `settings`.
+        report: True prints a line an epoch and, meanwhile, shows on standard error how far the epoch is, where that is
+            a terminal or a notebook; False says nothing. Or what is called, in place of printing, with each line of the
+            log, a dictionary; `epoch_line` makes a text of it.
+        **where: of `pipelines.source`: `audio_folder`, `data_dir`, `tags`, `settings`. With the audio, or what tfds has
+            built, in another place it is another run; records are known by their manifest and may be moved.
 
     Raises:
-        FileExistsError: `out` holds another run, or other files.
+        FileExistsError: `out` holds another run that has finished an epoch, or other files.
         FloatingPointError: the loss is not finite any more; the last good state stays.
-        ValueError: an argument that breaks its rule, data that the model or the loss does not fit, a full disk.
+        ValueError: an argument that breaks its rule, data that the model or the loss does not fit, a file that cannot
+            be decoded, a full disk.
         ModelError: weights that cannot be had or are damaged.
     """
     if not isinstance(recipe, recipes.Recipe):
@@ -114,8 +124,9 @@ def train(
     strategy = _strategy(devices)
     card = applications.card(model)
     where = {"sample_rate": card.sample_rate, **where}
-    tracks = _Tracks(data, split, validation, where)
-    tracks.check(recipe)
+    with errors.decoded("data"):
+        tracks = _Tracks(data, split, validation, where)
+        tracks.check(recipe)
     if arguments.get("classes", len(tracks.tags)) != len(tracks.tags):
         raise ValueError(
             f"`classes` must be the number of tags of the data, {len(tracks.tags)}; received {arguments['classes']!r}. "
@@ -130,10 +141,20 @@ def train(
         keras.utils.set_random_seed(seed)
         with strategy.scope():
             built = _built(model, arguments, tracks.tags, recipe, weights, freeze)
-            _begin(folder, held, recipe, tracks.tags)
-            return _Training(built, recipe, tracks, folder, seed, augment, report, adapt=weights is None).run()
+            training = _Training(built, recipe, tracks, folder, seed, augment, report, adapt=weights is None)
+            _begin(folder, held, recipe, tracks)  # the last, so that what was refused has claimed no folder
+            with errors.decoded("data"):
+                return training.run()
     finally:
         keras.mixed_precision.set_dtype_policy(before)
+
+
+def epoch_line(row):
+    """Returns a text of a line of the log, a dictionary."""
+    return (
+        "epoch {epoch}: loss {loss:.4f}, validation: loss {val_loss:.4f}, ROC-AUC {val_roc_auc:.4f}, PR-AUC "
+        "{val_pr_auc:.4f}; {seconds:.1f} s".format(**row)
+    )
 
 
 # --- data ---------------------------------------------------------------------------------------------------------
@@ -145,6 +166,7 @@ class _Tracks:
     Attributes:
         tags: their names.
         hot: all tags of the training tracks, (tracks, tags).
+        manifest: the path of that of records, None of others.
     """
 
     def __init__(self, data, split, validation, where):
@@ -152,41 +174,61 @@ class _Tracks:
         if isinstance(data, tf.data.Dataset):
             raise ValueError(
                 "`data` must have splits, one to train on and one to validate on; received a tf.data.Dataset. Records, "
-                "datasets of tfds and tables of files have them."
+                "datasets of tfds and tables of files have them, and a dictionary {split: tf.data.Dataset}."
             )
-        found = pipelines.source(data, split, **where)
+        found = pipelines.source(self._of("split", split), split, **where)
         self.tags = found.tags
         if not self.tags:
             raise ValueError(
-                "`data` must have tags with names; `tags` names those of a table that has no `attrs['tags']`."
+                "`data` must have tags with names; `tags` names those of tf.data.Datasets, and of a table that has no "
+                "`attrs['tags']`."
             )
-        try:
-            pipelines.source(data, validation, **where)  # an unknown split is told before any work
+        try:  # an unknown split is told before any work
+            self._validated = pipelines.source(self._of("validation", validation), validation, **where)
         except ValueError as error:
             raise ValueError(str(error).replace("`split`", "`validation`")) from error
-        self.hot = found.hot
-        if self.hot is None:
-            self.hot = np.array(list(found.tracks.map(lambda track: track["tags"]).as_numpy_iterator()))
+        self.hot, self._info = _hot(found), found.info
+        held = found.manifest is not None
+        self.manifest = os.path.join(data, records.manifest.NAME) if held else None
         if not len(self.hot):
             raise ValueError(f"`split` must have tracks; {split!r} has none.")
+
+    def _of(self, argument, split):
+        """Returns the tracks that `pipelines` are to find a split in: of a dictionary those under its name."""
+        if not isinstance(self.data, dict):
+            return self.data
+        if split not in self.data:
+            raise errors.unknown_choice(argument, split, self.data)
+        spec = getattr(self.data[split], "element_spec", None)
+        if not isinstance(spec, dict) or "track_id" not in spec:  # by which the chunks of a track are put together
+            raise ValueError(
+                "`data` must hold a tf.data.Dataset of dictionaries with `track_id`, `tags` and `audio` or `features` "
+                f"for each split; {split!r} is {self.data[split]!r}."
+            )
+        tags, named = spec["tags"].shape[-1] if "tags" in spec else None, len(self.where.get("tags") or ())
+        if named and tags not in (None, named):
+            raise ValueError(f"`tags` must name each of the {tags} tags of the split {split!r}; received {named}.")
+        return self.data[split]
 
     def check(self, recipe):
         """Refuses what a loss cannot learn from."""
         share = self.hot.mean(axis=0)
         if not ((share > 0) & (share < 1)).any():
             raise ValueError(f"`data` must tell tracks apart; each of its {len(self.hot)} tracks has the same tags.")
-        if recipe.loss == _EXCLUSIVE:
-            wrong = np.flatnonzero(self.hot.sum(axis=1) != 1)
+        if recipe.loss != _EXCLUSIVE:
+            return
+        for split, hot in ((self.split, self.hot), (self.validation, _hot(self._validated))):
+            wrong = np.flatnonzero(hot.sum(axis=1) != 1) if len(hot) else ()
             if len(wrong):
                 raise ValueError(
-                    f"`loss` {recipe.loss!r} takes tracks of one tag each; {len(wrong)} of {len(self.hot)} have more "
-                    "or none. 'binary_crossentropy' takes them."
+                    f"`loss` {recipe.loss!r} takes tracks of one tag each; {len(wrong)} of {len(hot)} of the split "
+                    f"{split!r} have more or none. 'binary_crossentropy' takes them."
                 )
 
     def batches(self, model, recipe, seed, augment, mixup=True):
         """Returns the batches of an epoch."""
         return pipelines.train(
-            self.data,
+            self._of("split", self.split),
             model,
             split=self.split,
             batch_size=recipe.batch_size,
@@ -199,7 +241,7 @@ class _Tracks:
     def chunks(self, model, recipe):
         """Returns the validation batches, with the tracks' names."""
         return pipelines.evaluate(
-            self.data,
+            self._of("validation", self.validation),
             model,
             split=self.validation,
             batch_size=recipe.batch_size,
@@ -211,17 +253,35 @@ class _Tracks:
     def facts(self):
         """Tells which data this is, for `run.json`."""
         told = {"split": self.split, "validation": self.validation, "tags": len(self.tags), "tracks": len(self.hot)}
-        if isinstance(self.data, str | os.PathLike) and os.path.isdir(self.data):
-            with open(os.path.join(self.data, records.manifest.NAME), "rb") as file:
+        if isinstance(self.data, dict):  # what they hold is not known; of other tracks so much differs most often
+            spec = {name: str(part) for name, part in self._of("split", self.split).element_spec.items()}
+            return {"element_spec": spec, "positives": self.hot.sum(axis=0).astype(int).tolist(), **told}
+        if self.manifest is not None:
+            with open(self.manifest, "rb") as file:
                 return {"manifest_sha256": hashlib.sha256(file.read()).hexdigest(), **told}
-        if isinstance(self.data, str):
-            return {"name": self.data, **told}
-        if hasattr(self.data, "as_dataset"):
-            return {"name": self.data.info.full_name, **told}
+        if self._info is not None:
+            shards = {name: list(split.shard_lengths) for name, split in self._info.splits.items()}
+            return {"name": self._info.full_name, "shard_lengths": shards, **told}
         if hasattr(self.data, "columns"):
             rows = self.data[["track_id", "path", "split", "tags"]].to_json().encode()
             return {"table_sha256": hashlib.sha256(rows).hexdigest(), **told}
         return told
+
+    def place(self):
+        """Tells where the data is and what it is taken as, for `run.json`; records may be moved."""
+        told = {name: value for name, value in self.where.items() if value is not None}
+        if hasattr(self.data, "columns"):
+            told["audio_folder"] = os.path.realpath(os.fsdecode(self.where.get("audio_folder", "")))
+        if self._info is not None:
+            told["data_dir"] = os.path.realpath(self._info.data_dir)
+        return told
+
+
+def _hot(source):
+    """Returns the tags of all tracks, (tracks, tags)."""
+    if source.hot is not None:
+        return source.hot
+    return np.array(list(source.tracks.map(lambda track: track["tags"]).as_numpy_iterator()))
 
 
 # --- what is built ------------------------------------------------------------------------------------------------
@@ -294,7 +354,7 @@ def _loss(recipe, tracks):
     if recipe.loss == "weighted_binary_crossentropy":
         return losses.WeightedBinaryCrossentropy(tracks.hot.mean(axis=0))
     if recipe.loss == "binary_focal_crossentropy":
-        return keras.losses.BinaryFocalCrossentropy(apply_class_balancing=True, alpha=0.25, gamma=2.0)
+        return losses.BinaryFocalCrossentropy(alpha=0.25, gamma=2.0)
     return {
         "binary_crossentropy": keras.losses.BinaryCrossentropy,
         _EXCLUSIVE: keras.losses.CategoricalCrossentropy,
@@ -349,6 +409,35 @@ class _StopWhereNotFinite(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+class _Bar(keras.callbacks.Callback):
+    """Shows on standard error how far an epoch is. Keras's own goes where results do."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self._epoch, self._shown, self._width = epoch, -np.inf, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() - self._shown < _BAR_S:
+            return
+        steps = self.params.get("steps")
+        of = "" if steps is None else f"/{steps}"
+        self._show(f"epoch {self._epoch + 1}: step {batch + 1}{of}, loss {logs['loss']:.4f}")
+        self._shown = time.monotonic()
+
+    def on_train_end(self, logs=None):
+        self._show("")  # blanks, since a notebook knows no other way to take a line back
+        print(end="\r", file=sys.stderr, flush=True)
+
+    def _show(self, text):
+        print(f"\r{text:{self._width}}", end="", file=sys.stderr, flush=True)
+        self._width = len(text)
+
+
+def _watched():
+    """Tells whether standard error is a terminal or a notebook."""
+    return sys.stderr is not None and (sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel."))
+
+
 def _answering(model):
     """Returns what gives a model's outputs for a batch. Under a strategy `predict_on_batch` gives them repeatedly."""
     call = tf.function(functools.partial(model, training=False), reduce_retracing=True)
@@ -360,11 +449,12 @@ class _Training:
 
     def __init__(self, model, recipe, tracks, folder, seed, augment, report, adapt):
         self._model, self._recipe, self._tracks, self._folder = model, recipe, tracks, folder
-        self._seed, self._augment, self._report, self._adapts = seed, augment, report, adapt
+        self._seed, self._augment, self._adapts = seed, augment, adapt
+        self._report = (lambda row: print(epoch_line(row), flush=True)) if report is True else report
         self._loss = _loss(recipe, tracks)
         self._answer = _answering(model)
         self._callbacks = _callbacks(recipe)
-        self._history = []
+        self._history, self._writer, self._plain = [], None, None
 
     def run(self):
         model, recipe = self._model, self._recipe
@@ -375,14 +465,16 @@ class _Training:
             self._each("on_train_begin")
             if self._adapts:
                 self._adapt()
-        with tf.summary.create_file_writer(os.path.join(self._folder, BOARD)).as_default():
-            while len(self._history) < recipe.epochs and not (self._history and self._history[-1]["last"]):
-                self._epoch(len(self._history))
+        while len(self._history) < recipe.epochs and not (self._history and self._history[-1]["last"]):
+            self._epoch(len(self._history))
+        if self._writer is not None:
+            self._writer.close()
         self._each("on_train_end")
         if recipe.keep == "average":
             seed = self._epoch_seed(recipe.epochs)
             averaging.reestimate_batch_norm(model, self._tracks.batches(model, recipe, seed, (), mixup=False))
-        _save(model, os.path.join(self._folder, MODEL))
+        with _written(self._folder):
+            self._save(MODEL)
         found = self._validated()[1]
         return Run(self._folder, model, self._tracks.tags, self._table(), found)
 
@@ -391,13 +483,15 @@ class _Training:
         self._each("on_epoch_begin", epoch)
         rate = _stateful.learning_rate(model)
         batches = self._tracks.batches(model, self._recipe, self._epoch_seed(epoch), self._augment)
-        told = model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[_StopWhereNotFinite()])
+        watching = [_StopWhereNotFinite(), *([_Bar(epoch)] if self._report and _watched() else [])]
+        told = model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=watching)
         row = {"epoch": epoch + 1, "loss": told.history["loss"][-1], **self._validated()[0]}
         for name in ("loss", "val_loss"):
             if not np.isfinite(row[name]):
+                stays = f"the last good state stays in {self._folder}" if epoch else "there is no state to go on from"
                 raise FloatingPointError(
-                    f"`{name}` is {row[name]} in epoch {epoch + 1}; the last good state stays in {self._folder}. A "
-                    "lower learning rate or `global_clipnorm` may help."
+                    f"`{name}` is {row[name]} in epoch {epoch + 1}; {stays}. A lower learning rate or "
+                    "`global_clipnorm` may help."
                 )
         model.stop_training = False
         self._each("on_epoch_end", epoch, row)
@@ -405,13 +499,11 @@ class _Training:
         self._history.append({**row, "last": bool(model.stop_training)})
         with _written(self._folder):
             if self._callbacks[-1].best_epoch == epoch:  # a stage that begins then begins with these weights
-                _save(model, os.path.join(self._folder, BEST))
+                self._save(BEST)
             self._checkpoint()
             self._log()
-        for name in LOGGED[1:-1]:
-            tf.summary.scalar(name, row[name], step=epoch + 1)
-        tf.summary.flush()
-        if self._report is not None:
+            self._board(row)
+        if self._report:
             self._report(row)
 
     def _validated(self):
@@ -455,6 +547,14 @@ class _Training:
 
     # --- where it stands ---
 
+    def _save(self, name):
+        """Saves the model without its optimiser."""
+        if self._plain is None:
+            self._plain = type(self._model).from_config(self._model.get_config())
+        self._plain.set_weights(self._model.get_weights())
+        with _files.whole(os.path.join(self._folder, name)) as fresh:
+            self._plain.save(fresh)
+
     def _checkpoint(self):
         told = {"history": self._history, "callbacks": [callback.state() for callback in self._callbacks]}
         model = self._model
@@ -470,7 +570,8 @@ class _Training:
         """Takes up the last checkpoint that is whole; returns whether there is one."""
         found, damaged = checkpoints.latest(os.path.join(self._folder, CHECKPOINTS))
         for text in damaged:
-            logger.warning("a checkpoint is damaged, the one before it is taken: %s", text)
+            instead = "training begins anew" if found is None else "the one before it is taken"
+            logger.warning("a checkpoint is damaged, %s: %s", instead, text)
         if found is None:
             return False
         told, arrays = found
@@ -490,6 +591,19 @@ class _Training:
 
     def _table(self):
         return pd.DataFrame(self._history, columns=LOGGED)
+
+    def _board(self, row):
+        """Adds an epoch to what TensorBoard reads."""
+        try:
+            if self._writer is None:
+                self._writer = tf.summary.create_file_writer(os.path.join(self._folder, BOARD))
+            with self._writer.as_default():
+                for name in LOGGED[1:-1]:
+                    tf.summary.scalar(name, row[name], step=row["epoch"])
+            self._writer.flush()
+        except tf.errors.OpError as error:
+            said = error.message.rpartition("}} ")[2].partition("\n")[0]  # without the name of a node
+            raise OSError(said) from error
 
     def _log(self):
         text = io.StringIO()
@@ -511,12 +625,18 @@ def _asked(model, arguments, recipe, weights, freeze, tracks, seed, precision, d
         "weights": None if weights is None else os.fspath(weights),
         "freeze": freeze,
         "data": tracks.facts(),
+        "where": tracks.place(),
         "seed": seed,
         "precision": precision,
         "devices": devices if devices is None or isinstance(devices, int) else list(devices),
         "augment": [repr(change) for change in augment],
     }
-    return json.loads(json.dumps(told))
+    return json.loads(json.dumps(told, default=_plain))
+
+
+def _plain(value):
+    """Returns what JSON takes for a front-end's layer, in `settings`, and for paths."""
+    return value.facts() if hasattr(value, "facts") else str(value)
 
 
 def _held(folder, asked):
@@ -528,10 +648,17 @@ def _held(folder, asked):
     path = os.path.join(folder, RUN)
     if os.path.exists(path):
         held = _load(path)
-        differ = records.manifest.unlike(_flat(held.get("asked", {})), _flat(asked), sorted(_flat(asked)))
-        if differ:
+        if not isinstance(held.get("asked"), dict):
+            raise FileExistsError(f"{path} is damaged, so that nobody knows whose run it is. Another `out` is free.")
+        mine, others = _flat(asked), _flat(held["asked"])
+        differ = records.manifest.unlike(others, mine, sorted(mine.keys() | others.keys()))
+        if differ and not _has_begun(folder):
+            held = {"asked": asked}  # there is nothing to lose
+        elif differ:
+            moved = all(each.startswith(_PLACES) for each in differ)
             raise FileExistsError(
-                f"{folder} holds a run of other settings: {', '.join(differ[:5])}. Another `out` is free."
+                f"{folder} holds a run of other settings: {', '.join(differ[:5])}. Another `out` is free"
+                f"{f'; or, if the same data has been moved, {RUN} can name its new place' if moved else ''}."
             )
     elif os.path.lexists(folder) and (not os.path.isdir(folder) or set(os.listdir(folder)) - set(_parts(folder))):
         raise FileExistsError(f"{folder} must be new, empty or the folder of a run; it holds other files.")
@@ -540,7 +667,12 @@ def _held(folder, asked):
     return held
 
 
-def _begin(folder, held, recipe, tags):
+def _has_begun(folder):
+    """Tells whether an epoch of a run is finished, or all of it."""
+    return checkpoints.any_in(os.path.join(folder, CHECKPOINTS)) or os.path.exists(os.path.join(folder, MODEL))
+
+
+def _begin(folder, held, recipe, tracks):
     """Makes the folder of a run and tells in it what it is.
 
     Raises:
@@ -557,11 +689,18 @@ def _begin(folder, held, recipe, tags):
         os.makedirs(folder, exist_ok=True)
         for name in _parts(folder):
             os.unlink(os.path.join(folder, name))
+        if not _has_begun(folder):  # what is there is of an epoch that was not finished, perhaps of other settings
+            for name in {DATA, LOG, BEST} & set(os.listdir(folder)):
+                os.unlink(os.path.join(folder, name))
+            shutil.rmtree(os.path.join(folder, BOARD), ignore_errors=True)
         _files.write_text(
             os.path.join(folder, RUN), json.dumps(held, indent=1) + "\n"
         )  # first: it says whose the folder is
         _files.write_text(os.path.join(folder, RECIPE), recipe.to_json())
-        _files.write_text(os.path.join(folder, LABELS), "".join(f"{tag}\n" for tag in tags))
+        _files.write_text(os.path.join(folder, LABELS), "".join(f"{tag}\n" for tag in tracks.tags))
+        with _files.whole(os.path.join(folder, DATA)) if tracks.manifest else contextlib.nullcontext() as fresh:
+            if fresh is not None:
+                shutil.copyfile(tracks.manifest, fresh)
 
 
 def _parts(folder):
@@ -585,14 +724,6 @@ def _flat(told, prefix=""):
         name = f"{prefix}{key}"
         found |= _flat(value, f"{name}.") if isinstance(value, dict | list) and value else {name: value}
     return found
-
-
-def _save(model, path):
-    """Saves a model without its optimiser."""
-    plain = type(model).from_config(model.get_config())
-    plain.set_weights(model.get_weights())
-    with _files.whole(path) as fresh:
-        plain.save(fresh)
 
 
 @contextlib.contextmanager
