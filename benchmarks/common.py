@@ -20,7 +20,7 @@ README = _HERE / "README.md"
 
 @dataclasses.dataclass
 class Row:
-    """One line of the table; `result` in `unit` is to be `least` or more, or `most` or less."""
+    """One line of the table; `result` in `unit` is to be `least` or more, or `most` or less, or is only told."""
 
     what: str
     case: str
@@ -33,21 +33,26 @@ class Row:
     aim: float | None = None
     runs_s: list = dataclasses.field(default_factory=list)
     other_runs_s: list = dataclasses.field(default_factory=list)
+    spread: list = dataclasses.field(default_factory=list)  # the least and the greatest result of single turns
 
     @property
     def reached(self):
         return (self.least is None or self.result >= self.least) and (self.most is None or self.result <= self.most)
 
     def markdown(self):
-        goal = f"at least {self.least:g}" if self.most is None else f"at most {self.most:g}"
+        goal, reached = "", ""
+        if self.least is not None or self.most is not None:
+            goal = f"at least {self.least:g}" if self.most is None else f"at most {self.most:g}"
+            reached = "yes" if self.reached else "**no**"
+        spread = " ({:.3g} to {:.3g})".format(*self.spread) if self.spread else ""
         cells = (
             self.what,
             self.case,
             f"{self.seconds:.3g} s",
             "" if self.other_s is None else f"{self.other_s:.3g} s",
-            f"**{self.result:.3g}** {self.unit}",
+            f"**{self.result:.3g}** {self.unit}{spread}",
             goal + (f", aim {self.aim:g}" if self.aim else ""),
-            "yes" if self.reached else "**no**",
+            reached,
         )
         return f"| {' | '.join(cells)} |"
 

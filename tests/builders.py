@@ -47,14 +47,10 @@ class BuilderTestCase(tfds.testing.DatasetBuilderTestCase):
     Attributes:
         CONFIG: the configuration that is looked at closely.
         TABLES: the files that it reads, below the manual folder.
-        ARTISTS: the column of the artists, or None.
-        ARTISTS_APART: whether the published split keeps an artist's tracks together.
     """
 
     CONFIG = None
     TABLES = ()
-    ARTISTS = None
-    ARTISTS_APART = False
     SKIP_CHECKSUMS = True  # nothing is downloaded
 
     @classmethod
@@ -84,6 +80,10 @@ class BuilderTestCase(tfds.testing.DatasetBuilderTestCase):
         folder = pathlib.Path(tempfile.mkdtemp(dir=self.tmp_dir)) / "copy"
         shutil.copytree(self.folder, folder)
         return folder
+
+    def plant_leak(self, folder):
+        """Puts a value of the dataset's column `APART` into a second split, in a copy; returns what the error says."""
+        raise NotImplementedError
 
     def table(self, folder=None, config=None):
         return self.DATASET_CLASS.read_table(folder or self.folder, config or self.CONFIG)
@@ -137,13 +137,17 @@ class BuilderTestCase(tfds.testing.DatasetBuilderTestCase):
             with pytest.raises(FileNotFoundError, match=pathlib.Path(name).name):
                 self.table(folder)
 
-    def test_a_track_is_in_one_split_and_where_known_an_artist(self):
+    def test_a_track_is_in_one_split_and_where_published_so_an_artist(self):
+        apart = self.DATASET_CLASS.APART
         for config in self.DATASET_CLASS.builder_configs.values():
             table = self.table(config=config)
-            assert _tables.leaks(table, "track_id") == []
-            assert _tables.leaks(table, "path") == []
-            if self.ARTISTS_APART:
-                assert _tables.leaks(table, self.ARTISTS) == []
+            for column in ("track_id", "path", *filter(None, [apart])):
+                assert _tables.leaks(table, column) == []
+        if apart is not None:
+            folder = self.copy()
+            message = self.plant_leak(folder)
+            with pytest.raises(ValueError, match=message):
+                self.table(folder)
 
     def test_examples_are_the_files_and_the_table(self):
         builder = self.build()

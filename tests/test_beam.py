@@ -301,9 +301,9 @@ def rows(table):
 
 @pytest.fixture
 def some_missing(rows):
-    """The rows, two of which name files that are not there."""
+    """The rows with the lines of their table, two of which name files that are not there."""
     names = {"train2": "missing.wav", "test0": "gone.wav"}
-    return [{**row, "path": names.get(row["track_id"], row["path"])} for row in rows]
+    return [{**row, "path": names.get(row["track_id"], row["path"]), "line": line} for line, row in enumerate(rows, 2)]
 
 
 def content(folder):
@@ -335,6 +335,8 @@ def test_tracks_that_fail_are_left_out_and_listed(table, some_missing, music, tm
         ("train2", "missing.wav", "not_found"),
     ]
     assert sorted(failed, key=lambda row: row["track_id"]) == told["skipped"]
+    lines = {row["track_id"]: row["line"] for row in some_missing}
+    assert all(row["line"] == lines[row["track_id"]] for row in failed)
     assert (told["rows"], told["examples"]) == (14, 12)
     plain = pd.DataFrame(some_missing)
     tmt.records.write_waveforms(plain, tmp_path / "plain", audio_folder=music, tags=TAGS, shards=4, max_skipped=0.2)

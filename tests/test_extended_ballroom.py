@@ -46,7 +46,6 @@ class ExtendedBallroomTest(builders.BuilderTestCase):
     SPLITS = {**dict.fromkeys(FOLDS, 1), "fold1": 3, "fold2": 3, "fold3": 2, "fold4": 2}  # noqa: RUF012
     CONFIG = "extended_ballroom"
     TABLES = (module.SONGS,)
-    ARTISTS = "artist"
 
     @classmethod
     def make(cls, folder):

@@ -51,8 +51,13 @@ def write_tables(folder):
 class _Jamendo:
     DATASET_CLASS = module.Builder
     SPLITS = SPLITS
-    ARTISTS = "artist_id"
-    ARTISTS_APART = True
+
+    def plant_leak(self, folder):
+        name = module._SUBSETS[self.DATASET_CLASS.config(self.CONFIG).subset][0]
+        number = self.DATASET_CLASS.config(self.CONFIG).number
+        published = folder / f"data/splits/split-{number}/autotagging{name}-test.tsv"
+        builders.edit(published, b"artist_000696", b"artist_000530")
+        return r"the artist_id 'artist_000530' is in the splits test \(line 2\) and validation \(line 2\)"
 
 
 class MTGJamendoTest(_Jamendo, builders.BuilderTestCase):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 
 import builders
 import keras
@@ -14,7 +15,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import tfmusictag as tmt
-from tfmusictag import audio, datasets, pipelines
+from tfmusictag import applications, audio, datasets, pipelines
 from tfmusictag.datasets.tagged_folder import tagged_folder_dataset_builder as tagged_folder
 
 RATE = 16_000
@@ -208,6 +209,41 @@ def test_records_that_are_damaged_are_refused_before_a_crop_is_read(stored, tmp_
     assert len(joined(pipelines.train(tmp_path, num_samples=WIDTH, seed=1))[0]) == 7
 
 
+def test_only_the_shards_of_the_split_are_read_for_it(music, tmp_path):
+    """What an epoch does not read need not be hashed before it."""
+    rows = table()
+    rows.loc[4:, "split"] = "test"
+    tmt.records.write_waveforms(rows, tmp_path / "records", audio_folder=music, shards=1)
+    shard = tmp_path / "records" / "test-00000-of-00001.tfrecord"
+    data = bytearray(shard.read_bytes())
+    data[300] ^= 1
+    shard.write_bytes(data)
+    assert len(joined(pipelines.train(tmp_path / "records", num_samples=WIDTH))[0]) == 4
+    for split in ("test", None):
+        with pytest.raises(ValueError, match="test-00000-of-00001.tfrecord: its SHA-256 is not that of the manifest"):
+            pipelines.train(tmp_path / "records", split=split, num_samples=WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: b"", "contain 7 elements"),
+        (lambda data: data[: len(data) // 2], "truncated record|contain 7 elements"),
+        (lambda data: data[:1_000] + bytes([data[1_000] ^ 1]) + data[1_001:], "corrupted record"),
+    ],
+    ids=["emptied", "cut", "a bit flipped"],
+)
+def test_damaged_shards_of_tfds_are_refused(built, tmp_path, damage, message):
+    """By an error at the latest where an epoch ends: less than all is never taken for all."""
+    name, folder = built
+    shutil.copytree(folder, tmp_path / "copy")
+    [shard] = (tmp_path / "copy").rglob("*-train.tfrecord-00000-of-00001")
+    shard.write_bytes(damage(shard.read_bytes()))
+    for load in (pipelines.train, pipelines.evaluate):
+        with pytest.raises(tf.errors.OpError, match=message):
+            list(load(name, split="train", num_samples=WIDTH, data_dir=tmp_path / "copy"))
+
+
 def test_compressed_records_give_the_same_tracks(music, sounds, tmp_path):
     tmt.records.write_waveforms(table(), tmp_path / "zipped", audio_folder=music, shards=2, compression="gzip")
     waveforms, _ = joined(pipelines.train(tmp_path / "zipped", num_samples=WIDTH, seed=1))
@@ -363,13 +399,26 @@ def test_a_model_refuses_features_that_are_not_its_own(music, stored, tmp_path):
     shape = tmt.records.manifest.read(tmp_path / "features")["feature_shape"]
     options = {"include_frontend": False, "input_shape": shape, "classes": 3}
     own, same, other = (tmt.create(name, **options) for name in ("musicnn", "vgg", "musicnn_won"))
-    for model in (own, same, "musicnn"):
+    renamed = tmt.create("musicnn", name="mine", **options)
+    around = keras.Sequential([renamed, keras.layers.Dense(3)])
+    for model in (own, same, renamed, around, "musicnn"):
         assert next(iter(pipelines.train(tmp_path / "features", model, batch_size=2)))[0].shape == (2, *shape)
     message = "must hold features of the front-end of 'musicnn_won'; these are of 'musicnn': .*`settings` names another"
     for load in (pipelines.train, pipelines.evaluate):
         with pytest.raises(ValueError, match=message):
             load(tmp_path / "features", other, split="train")
     assert pipelines.train(tmp_path / "features", other, settings={"sample_rate": 16_000}) is not None
+    alike = tmt.create("musicnn_won", name="musicnn", **options)
+    linear = tmt.create("musicnn", frontend="linear", **options)
+    linear.save(tmp_path / "linear.keras")
+    for model, wanted in (
+        (alike, "mel_norm='slaney' and not "),
+        (linear, "layer LogMel and not LinearSpectrogram"),
+        (applications.load_model(tmp_path / "linear.keras"), "layer LogMel and not LinearSpectrogram"),
+        ("musicnn_won", "mel_norm='slaney' and not "),
+    ):
+        with pytest.raises(ValueError, match=f"must hold features of the front-end of .*: .*{wanted}"):
+            pipelines.train(tmp_path / "features", model)
     shorter = tmt.create("musicnn", **{**options, "input_shape": (60, 96, 1)})
     message = r"features of \(60, 96, 1\), which the model takes; they are of \(187, 96, 1\)"
     with pytest.raises(ValueError, match=message):
@@ -378,6 +427,41 @@ def test_a_model_refuses_features_that_are_not_its_own(music, stored, tmp_path):
         pipelines.train(tmp_path / "features", tmt.create("musicnn", classes=3))
     with pytest.raises(ValueError, match="`tracks` must hold features, which the model takes; they hold waveforms"):
         pipelines.train(stored, own)
+
+
+def test_features_of_the_same_name_and_shape(music, tmp_path):
+    """The name of an application is no front-end: its arguments choose that."""
+    tmt.records.write_features(
+        table(), tmp_path / "linear", model="musicnn", frontend="linear", audio_folder=music, shards=1
+    )
+    shape = tmt.records.manifest.read(tmp_path / "linear")["feature_shape"]
+    options = {"include_frontend": False, "input_shape": shape, "classes": 3}
+    message = "front-end of 'musicnn'; these are of 'musicnn': layer LinearSpectrogram and not LogMel"
+    for model in ("musicnn", tmt.create("musicnn", **options)):
+        with pytest.raises(ValueError, match=message):
+            pipelines.train(tmp_path / "linear", model)
+    linear = tmt.create("musicnn", frontend="linear", **options)
+    assert joined(pipelines.train(tmp_path / "linear", linear))[0].shape == (7, *shape)
+    layer = tmt.layers.LinearSpectrogram(**tmt.records.manifest.read(tmp_path / "linear")["frontend"]["settings"])
+    assert joined(pipelines.train(tmp_path / "linear", "musicnn", settings=layer))[0].shape == (7, *shape)
+
+    inputs = keras.Input(shape)
+    unknown = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(inputs)), name="own")
+    with pytest.raises(ValueError, match="`settings` must be given, since 'own' does not say which front-end"):
+        pipelines.train(tmp_path / "linear", unknown)
+    assert joined(pipelines.train(tmp_path / "linear", unknown, settings=layer))[0].shape == (7, *shape)
+
+
+def test_features_of_an_application_with_other_arguments(music, tmp_path):
+    """jtfs_packnet's J and Q are its front-end's."""
+    tiny = dict(tmt.card("jtfs_packnet").tiny)
+    made = tmt.records.write_features(table(), tmp_path / "features", audio_folder=music, shards=1, **tiny)
+    options = {"include_frontend": False, "classes": 3, **tiny, "input_shape": made["feature_shape"]}
+    own = tmt.create("jtfs_packnet", **options)
+    assert next(iter(pipelines.train(tmp_path / "features", own)))[0].shape[1:] == tuple(made["feature_shape"])
+    for model in ("jtfs_packnet", tmt.create("jtfs_packnet", **{**options, "J": 7})):
+        with pytest.raises(ValueError, match="front-end of 'jtfs_packnet'; these are of 'jtfs_packnet': J=8 and not"):
+            pipelines.train(tmp_path / "features", model)
 
 
 @pytest.mark.parametrize(

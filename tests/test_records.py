@@ -41,7 +41,7 @@ def songs(tmp_path_factory):
 def written(songs, tmp_path_factory):
     """The features of all songs in three shards; not to be touched."""
     folder = tmp_path_factory.mktemp("stored") / "features"
-    tmt.records.write_features(songs.iterdir(), folder, model=NAME, shards=3, **TINY)
+    tmt.records.write_features(songs.iterdir(), folder, model=NAME, shards=3, max_skipped=0.5, **TINY)
     return folder
 
 
@@ -133,7 +133,12 @@ def test_the_same_files_give_the_same_bytes(songs, written, tmp_path):
     told = []
     paths = sorted(songs.iterdir(), reverse=True)
     found = tmt.records.write_features(
-        [*paths, paths[0]], again, shards=3, report=lambda path, error: told.append((path, error)), **TINY
+        [*paths, paths[0]],
+        again,
+        shards=3,
+        max_skipped=0.5,
+        report=lambda path, error: told.append((path, error)),
+        **TINY,
     )
     assert {path.name: path.read_bytes() for path in again.iterdir()} == {
         path.name: path.read_bytes() for path in written.iterdir()
@@ -155,10 +160,50 @@ def test_damage_that_did_not_prevent_an_answer_is_noted(songs, tmp_path):
 
 
 def test_a_folder_without_a_readable_file(songs, tmp_path):
-    told = tmt.records.write_features([songs / "letter.mp3", tmp_path / "missing.wav"], tmp_path / "no", **TINY)
+    paths = [songs / "letter.mp3", tmp_path / "missing.wav"]
+    with pytest.raises(ValueError, match="of 2 tracks cannot be read, and at most 0.01 of them may be left out"):
+        tmt.records.write_features(paths, tmp_path / "no", **TINY)
+    told = tmt.records.write_features(paths, tmp_path / "no", max_skipped=1, **TINY)
     assert told["examples"] == 0
     assert [row["code"] for row in told["skipped"]] == ["not_audio", "not_found"]
     assert list(tmt.records.read_features(tmp_path / "no")) == []
+
+
+LOG_MEL = {"sample_rate": RATE, "n_fft": 512, "hop_samples": 256, "n_mels": 24}
+
+
+def test_features_of_any_layer(songs, tmp_path):
+    """To 1e-5 of decibels: the layer runs as a graph there and step by step here."""
+    for layer in (
+        tmt.layers.LogMel(**LOG_MEL),
+        tmt.layers.Scattering1D(J=6, Q=(4, 1)),
+        tmt.layers.RawFilters(sample_rate=RATE, frame_samples=256, hop_samples=128, bands=8),  # has weights
+    ):
+        folder = tmp_path / type(layer).__name__
+        told = tmt.records.write_features([songs / "b.wav"], folder, model=layer, window=6_000, shards=1)
+        assert (told["model"], told["arguments"]) == (None, {"window": 6_000})
+        assert told["frontend"] == layer.facts()
+        assert told["framing"]["window_samples"] == 6_000
+        [examples] = by_name(tmt.records.read_features(folder, settings=layer)).values()
+        signal, _ = soundfile.read(songs / "b.wav", dtype="float32")
+        for example in examples:
+            start = round(float(example["start_s"]) * RATE)
+            expected = np.asarray(layer(signal[None, start : start + 6_000]))[0]
+            np.testing.assert_allclose(example["features"], expected, rtol=1e-5, atol=1e-5)
+        with pytest.raises(ValueError, match=f"front-end: layer {type(layer).__name__} and not MFCC, "):
+            tmt.records.read_features(folder, settings=tmt.layers.MFCC(**LOG_MEL, n_mfcc=20))
+
+
+def test_a_layer_in_place_of_an_applications_own(songs, tmp_path):
+    layer = tmt.layers.LinearSpectrogram(sample_rate=RATE, bands=96, n_fft=512, hop_samples=256)
+    options = {"model": "musicnn", "shards": 1}
+    told = tmt.records.write_features([songs / "a.wav"], tmp_path / "linear", frontend=layer, **options)
+    assert told["frontend"] == told["arguments"]["frontend"] == layer.facts()
+    again = tmt.records.write_features([songs / "a.wav"], tmp_path / "linear", frontend=layer, **options)
+    assert again == told, "the same call finds it done"
+    named = tmt.records.write_features([songs / "a.wav"], tmp_path / "named", frontend="linear", **options)
+    assert named["arguments"] == {"frontend": "linear"}
+    assert named["frontend"]["layer"] == "LinearSpectrogram"
 
 
 def test_an_example_has_the_keys_of_the_schema():
@@ -345,6 +390,9 @@ def test_features_are_replaced_only_when_asked_and_not_before_all_is_right(songs
         ({"shards": 0}, "`shards` must be a whole number of at least 1; received 0"),
         ({"model": "jtfs_packnets"}, "Did you mean 'jtfs_packnet'"),
         ({"include_frontend": False, "input_shape": (57, 26, 9)}, "`model` must have a front-end; received"),
+        ({"model": None, "window": 6_000}, "`model` must be a catalogue name or a layer of .*; received None"),
+        ({"window": 6_000}, "`window` goes with a layer; model='jtfs_packnet' takes `input_shape`. Received 6000"),
+        ({"spin": {1, 2}}, "`spin` must be what a manifest can say: numbers, text, lists, or a front-end"),
         ({"folder": __file__}, "cannot be written: it is no folder"),
         ({"folder": pathlib.Path(__file__) / "inside"}, "cannot be written: .*Not a directory"),
     ],
@@ -352,6 +400,21 @@ def test_features_are_replaced_only_when_asked_and_not_before_all_is_right(songs
 def test_what_is_refused(arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         tmt.records.write_features(**{"tracks": ["a.wav"], "folder": tmp_path / "new", **TINY, **arguments})
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "`window` must be given with a layer: the width of a window in samples"),
+        ({"window": 0.5}, "`window` must be a whole number of at least 1; received 0.5"),
+        ({"window": 100}, "the waveform must have at least 257 samples .*; received 100"),
+        ({"window": 6_000, "J": 8}, "J: a layer takes no arguments; it has its settings"),
+    ],
+)
+def test_what_is_refused_of_a_layer(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        tmt.records.write_features(["a.wav"], tmp_path / "new", model=tmt.layers.LogMel(**LOG_MEL), **arguments)
     assert not (tmp_path / "new").exists()
 
 
@@ -368,9 +431,14 @@ def test_from_the_command_line(run_records, songs, tmp_path):
     more = tmp_path / "more" / "deeper"
     more.mkdir(parents=True)
     (more / "a.wav").write_bytes((songs / "a.wav").read_bytes())
-    arguments = ("features", songs, more.parent, "--recursive", "--model", "musicnn", "--shards", "2")
+    arguments = ("features", songs, more.parent, "--recursive", "--model", "musicnn", "--shards", "2", "--threads", "1")
+    status, _, err = run_records(*arguments, "--output", tmp_path / "few")
+    assert status == 2
+    assert "of 7 tracks cannot be read, and at most 0.01 of them may be left out: " in err
+    arguments += ("--max-skipped", "0.3", "--compression", "gzip")
     status, lines, err = run_records(*arguments, "--output", folder)
     assert status == 1, err
+    assert len(list(folder.glob("*.tfrecord.gz"))) == 2
     failures = [(os.path.basename(line["path"]), line["status"], line["code"]) for line in lines]
     assert failures == [("late.wav", "error", "not_finite"), ("letter.mp3", "error", "not_audio")]
     assert set(lines[0]) == {"path", "status", "code", "message"}

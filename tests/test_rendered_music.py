@@ -1,17 +1,21 @@
 """The composed corpora: tables and scores from seeds, samples that hang on the row alone, techniques one hears."""
 
+import collections
 import concurrent.futures
 import hashlib
+import importlib.util
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import unittest
+import unittest.mock
 
 import builders
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from sklearn import linear_model, model_selection, pipeline, preprocessing
 
 from tfmusictag import datasets
@@ -58,8 +62,6 @@ class RenderedMusicTest(builders.BuilderTestCase):
     SPLITS = {"train": 80, "validation": 10, "test": 10}  # noqa: RUF012
     CONFIG = corpus("techniques", 100, clip_s=0.3)
     BUILDER_CONFIG_NAMES_TO_TEST = (CONFIG, corpus("ensembles", 100, clip_s=0.3))
-    ARTISTS = "material"
-    ARTISTS_APART = True
 
     @classmethod
     def make(cls, folder):
@@ -67,6 +69,14 @@ class RenderedMusicTest(builders.BuilderTestCase):
 
     def test_the_table_needs_no_audio(self):
         """It is true of every table here; see the tests below."""
+
+    def plant_leak(self, folder):
+        """Splits that go by the clip and not by its material."""
+        clips = iter(["train", "test"] * 50)
+        patch = unittest.mock.patch.object(_scores, "split_of", lambda material: next(clips))
+        patch.start()
+        self.addCleanup(patch.stop)
+        return r"the material '\w+' is in the splits test \(line \d*2\) and train \(line \d*1\)"
 
     def check_sound(self, example, row):
         assert example["sample_rate"] == RATE
@@ -87,6 +97,28 @@ class RenderedMusicTest(builders.BuilderTestCase):
         assert facts["soundfont"].endswith(".sf2")
         assert facts["soundfont_bytes"] > 0
         assert facts["fluidsynth"].count(".") == 2
+
+
+@renders
+def test_the_command_of_tfds(tmp_path):
+    """As README.md calls it; of 5,000 clips nine."""
+    if importlib.util.find_spec("mlcroissant") is None:
+        pytest.skip("mlcroissant is not installed, which the command `tfds` wants: it is tested on the newest stack")
+    command = [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build"]
+    options = ["--config", "techniques", "--max_examples_per_split", "3", "--data_dir", tmp_path]
+    built = subprocess.run(
+        [*command, pathlib.Path(module.__file__).parent, *options], capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    found = tfds.load("rendered_music/techniques", data_dir=tmp_path)
+    expected = {row["track_id"]: row for row in module.metadata().to_dict("records")}
+    for split in ("train", "validation", "test"):
+        examples = list(tfds.as_numpy(found[split]))
+        assert len(examples) == 3
+        for example in examples:
+            row = expected[example["track_id"].decode()]
+            assert row["split"] == split
+            np.testing.assert_array_equal(example["audio"], rendered(row, 10.0))
 
 
 # Tables and scores, which need no FluidSynth.
@@ -137,12 +169,13 @@ def test_every_instrument_and_register_has_its_turn():
 def test_the_imbalance_of_ensembles():
     table = module.metadata(None, "ensembles")
     shares = {tag: np.mean([tag in tags for tags in table["tags"]]) for tag in table.attrs["tags"]}
-    assert min(shares.values()) >= 0.006, shares
-    assert max(shares.values()) <= 0.2, shares
-    assert min(shares.values()) < 0.015, shares
+    # What README.md promises, from 0.6 % to 20 %, and both ends are reached.
+    assert 0.006 <= min(shares.values()) < 0.007, shares
+    assert 0.19 < max(shares.values()) <= 0.2, shares
     for split in ("train", "validation", "test"):
         tags = table["tags"][table["split"] == split]
-        assert {tag for each in tags for tag in each} == set(shares), split
+        counts = collections.Counter(tag for each in tags for tag in each)
+        assert min(counts[tag] for tag in shares) >= 2, (split, counts)
     assert 3 < table["tags"].str.len().mean() < 7
 
 
@@ -172,7 +205,7 @@ def test_splits_are_disjoint_in_score_material(kind):
     "kind, expected",
     [
         ("techniques", "adbbf289a6bedc38"),
-        ("ensembles", "53a9727a1d4e861d"),
+        ("ensembles", "8c4d943e710cdc5c"),
     ],
 )
 def test_the_same_corpus_everywhere(kind, expected):
@@ -533,6 +566,11 @@ def test_the_mean_spectrum_does_not_tell_the_technique():
         **{f"spectrum, C={C}": accuracy(static, C) for C in (0.01, 1.0)},
         **{"loudness": accuracy(loud, 1.0), "motion": accuracy(moving, 0.01)},
     }
+    # Accuracies of 400 clips have a standard deviation of 1.5 % where chance is right and of 1.9 % near 17 %. README.md
+    # tells 12 to 19 % of longer clips and either SoundFont (here 15 and 16 %): two deviations above the worst of them.
     assert max(told["spectrum, C=0.01"], told["spectrum, C=1.0"]) < 0.22, told
+    # The ten clips of a material have one level, so that it can tell nothing: chance, and four deviations.
     assert told["loudness"] < 0.16, told
+    # Four times chance, and twice the bound above, so that it is not the classifier that cannot tell. Clips of 10 s
+    # give 69 %; of these, of 3 s and a tenth as many gestures, 51 %.
     assert told["motion"] > 0.4, told

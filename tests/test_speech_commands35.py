@@ -29,14 +29,18 @@ class SpeechCommands35Test(builders.BuilderTestCase):
     SPLITS = {"train": 36, "validation": 2, "test": 3}  # noqa: RUF012
     CONFIG = "v2"
     TABLES = tuple(f"{V2}/{name}" for name in module.LISTS.values())
-    ARTISTS = "speaker"
-    ARTISTS_APART = True
 
     @classmethod
     def make(cls, folder):
         old = cls.DATASET_CLASS.config("v1").words
         write_version(folder / V2, {"a": module.WORDS, "b": ("no",)})
         write_version(folder / "speech_commands_v0.01", {"a": old, "b": ("no", "off", "on", "one", "up", "yes")})
+
+    def plant_leak(self, folder):
+        """Training has no list, so that a clip of it is named by its path."""
+        with open(folder / V2 / "testing_list.txt", "a") as file:
+            file.write("bed/0a7c2a8d_nohash_0.wav\n")
+        return r"speaker '0a7c2a8d' is in the splits test \(line 4\) and train \(speech.*/backward/0a7c2a8d_noh.*wav\)"
 
     def test_the_table_needs_no_audio(self):
         """Here it does: the names of the files are the table."""

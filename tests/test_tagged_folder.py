@@ -1,16 +1,22 @@
 """The user's own folder: tables of three shapes, sub-folders, a split of ours, and what is wrong with a table."""
 
+import importlib.util
 import logging
 import pathlib
+import subprocess
+import sys
 
 import builders
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from tfmusictag import datasets, pipelines
 from tfmusictag.datasets import _splits
 from tfmusictag.datasets.tagged_folder import tagged_folder_dataset_builder as module
 
 CLASSES = ("calm", "loud", "wild")
+LEAK = "path,tags,split,artist\na,x,train,q\nb,y,test,q\n"
 
 
 class TaggedFolderTest(builders.BuilderTestCase):
@@ -23,6 +29,10 @@ class TaggedFolderTest(builders.BuilderTestCase):
     def make(cls, folder):
         for seed in range(30):
             builders.write_clip(folder / CLASSES[seed % 3] / f"{seed}.wav", seed, num_samples=800)
+
+    def plant_leak(self, folder):
+        (folder / "tags.csv").write_text(LEAK)
+        return r"the artist 'q' is in the splits test \(line 3\) and train \(line 2\)"
 
     def expect(self, message, text, encoding="utf-8", **options):
         (pathlib.Path(self.tmp_dir) / "my.csv").write_bytes(text.encode(encoding))
@@ -93,11 +103,9 @@ class TaggedFolderTest(builders.BuilderTestCase):
         self.expect(
             "line 3: `split` must be one of .*'trian'. Did you mean 'train'?", "path,tags,split\na,x,test\nb,y,trian\n"
         )
-        self.expect(
-            "lines 3 and 2: the artist 'q' is in the splits test and train",
-            "path,tags,split,artist\na,x,train,q\nb,y,test,q\n",
-        )
-        self.expect("line 3: 'a.wav' is on line 2 already", "path,tags\na.wav,x\na.wav,y\n")
+        self.expect(r"the artist 'q' is in the splits test \(line 3\) and train \(line 2\)", LEAK)
+        self.expect("line 3: the file 'a.wav' is on line 2 already", "path,tags\na.wav,x\na.wav,y\n")
+        self.expect("line 3: '7' is on line 2 already", "path,tags,track_id\na.wav,x,7\nb.wav,y,7\n")
         self.expect("line 2: `loud` must be 0 or 1, .*; received 'yes'", "path,calm,loud\na.wav,1,yes\n")
         self.expect("line 3: 2 values, and there must be 3: path, calm, loud", "path,calm,loud\na,1,0\nb,1\n")
         self.expect("line 3: it must be text in UTF-8; byte 19 is 0xe9", "path,tags\na,calm\nb,é\n", encoding="latin-1")
@@ -105,9 +113,32 @@ class TaggedFolderTest(builders.BuilderTestCase):
         self.expect("there must be a tag at least; there is none", "path,tags\na.wav,\n")
         self.expect("line 1: the column 'tags' is there twice", "path,tags,tags\na,x,y\n")
 
+    def test_a_file_is_on_one_line_however_its_path_is_written(self):
+        """With other ids as well: it would be in two splits."""
+        whole = self.folder / "calm" / "0.wav"
+        for again in ("calm/0.wav", "./calm/0.wav", "calm//0.wav", "wild/../calm/0.wav", whole):
+            text = f"path,tags,track_id\ncalm/0.wav,x,1\nloud/1.wav,x,2\n{again},x,3\n"
+            self.expect("my.csv: line 4: the file 'calm/0.wav' is on line 2 already", text)
+        table = self.read(f"path,tags\n./calm/0.wav,x\n../{self.folder.name}/loud/1.wav,x\n../other/2.wav,x\n")
+        assert list(table["path"]) == ["calm/0.wav", "loud/1.wav", "../other/2.wav"]
+        assert list(table["track_id"]) == list(table["path"])
+
+    def test_tags_that_are_not_allowed(self):
+        text = "path,tags\na,calm\nb,loud;wlid\nc,\n"
+        assert self.read(text).attrs["tags"] == ["calm", "loud", "wlid"]
+        self.expect("my.csv: line 3: unknown tag 'wlid'; did you mean 'wild'\\?$", text, tags=("wild", "loud", "calm"))
+        table = self.read(text.replace("wlid", "wild"), tags=["wild", "other", "loud", "calm"])
+        assert table.attrs["tags"] == ["wild", "other", "loud", "calm"], "in the order that was given, also unused ones"
+        with pytest.raises(ValueError, match="sub-folder` must be one of .*; received 'loud'"):
+            module.metadata(self.folder, module.Config("mine", tags=("calm", "wild", "lout")))
+        self.expect("`tags` must name a tag once; 'x' is there twice", "path,tags\na,x\n", tags=("x", "y", "x"))
+        self.expect("`tags` must be a list of tags, of text; received 'x'", "path,tags\na,x\n", tags="x")
+        builder = module.Builder.of(self.folder, "allowed", data_dir=self.tmp_dir, tags=("wild", "loud", "calm", "no"))
+        assert builder.builder_config.classes == 4
+        assert module.Builder.of(self.folder, data_dir=self.tmp_dir).builder_config.classes == 3, "it names itself"
+
     def test_a_leak_that_is_wanted_and_another_encoding(self):
-        leak = "path,tags,split,artist\na,x,train,q\nb,y,test,q\n"
-        assert len(self.read(leak, artist_leaks=True)) == 2
+        assert len(self.read(LEAK, artist_leaks=True)) == 2
         (pathlib.Path(self.tmp_dir) / "latin.csv").write_bytes("path,tags\na,é\n".encode("latin-1"))
         config = module.Config("mine", table=str(pathlib.Path(self.tmp_dir) / "latin.csv"), encoding="latin-1")
         assert module.metadata(self.folder, config).attrs["tags"] == ["é"]
@@ -142,9 +173,10 @@ class TaggedFolderTest(builders.BuilderTestCase):
         logger.addHandler(handler)
         try:
             builder = self.build(folder, config=module.Config("left", classes=3))
+            datasets.files("tagged_folder", folder)
         finally:
             logger.removeHandler(handler)
-        assert told == ["2 audio files are in no row of the table, such as wild/5.wav"]
+        assert told == 2 * ["2 audio files are in no row of the table, such as wild/5.wav"], "by a build and by `files`"
         assert builder.info.metadata["unlisted"] == ["wild/5.wav", "wild/8.wav"]
 
     def test_the_number_of_tags_is_found(self):
@@ -154,17 +186,70 @@ class TaggedFolderTest(builders.BuilderTestCase):
         again = tfds.builder("tagged_folder/found", data_dir=self.tmp_dir)
         assert again.info.metadata["tags"] == list(CLASSES), "it is found by its name when its folder is gone"
 
+    def test_a_number_of_tags_that_is_wrong(self):
+        with pytest.raises(ValueError, match="`classes` of the configuration 'four' must be 3, .*; received 4"):
+            self.build(config=module.Config("four", classes=4))
+
+    def test_the_command_of_tfds(self):
+        """It takes the first configuration, which does not say how many tags a folder has."""
+        if importlib.util.find_spec("mlcroissant") is None:
+            pytest.skip(
+                "mlcroissant is not installed, which the command `tfds` wants: it is tested on the newest stack"
+            )
+        command = [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build"]
+        paths = ["--manual_dir", self.folder, "--data_dir", self.tmp_dir]
+        built = subprocess.run(
+            [*command, pathlib.Path(module.__file__).parent, *paths], capture_output=True, text=True, check=False
+        )
+        assert built.returncode == 0, built.stderr
+        found = pipelines.train("tagged_folder", num_samples=500, data_dir=self.tmp_dir, seed=1)
+        assert found.element_spec[1].shape == (None, 3)
+        tags = np.concatenate([hot for _, hot in found.as_numpy_iterator()])
+        np.testing.assert_array_equal(tags.sum(axis=0), [8, 8, 8])
+
+
+def many(folder, broken):
+    """Makes 120 clips of two classes; of those that are broken only the name is left."""
+    for seed in range(120):
+        builders.write_clip(folder / f"{'ab'[seed % 2]}" / f"{seed}.wav", seed, num_samples=200)
+    for seed in broken:
+        (folder / "ab"[seed % 2] / f"{seed}.wav").write_text("This is a letter.")
+    return folder
+
+
+def built(folder, name, data_dir, **options):
+    builder = module.Builder.of(folder, name, data_dir=data_dir)
+    options = tfds.download.DownloadConfig(manual_dir=folder, **options)
+    builder.download_and_prepare(download_config=options)
+    return builder
+
 
 def test_a_few_undecodable_clips_are_listed(tmp_path):
     """1 of 120 is below 1 %."""
-    for seed in range(120):
-        builders.write_clip(tmp_path / "music" / f"{'ab'[seed % 2]}" / f"{seed}.wav", seed, num_samples=200)
-    (tmp_path / "music" / "a" / "50.wav").write_text("This is a letter.")
-    builder = module.Builder.of(tmp_path / "music", "few", data_dir=tmp_path / "built")
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=tmp_path / "music"))
+    builder = built(many(tmp_path / "music", [50]), "few", tmp_path / "built")
     [skipped] = builder.info.metadata["skipped"]
     assert (skipped["path"], skipped["code"]) == ("a/50.wav", "not_audio")
     assert sum(split.num_examples for split in builder.info.splits.values()) == 119
+
+
+def test_undecodable_clips_on_beam(tmp_path):
+    """The same list as of a plain build, from workers that cannot tell this process; above 1 % it is an error."""
+    if importlib.util.find_spec("apache_beam") is None:
+        pytest.skip("apache_beam is not installed: it is tested on the newest stack alone")
+    from apache_beam.options import pipeline_options
+
+    beam = {"beam_options": pipeline_options.PipelineOptions()}
+    music = many(tmp_path / "music", [50])
+    plain, spread = built(music, "plain", tmp_path / "built"), built(music, "spread", tmp_path / "built", **beam)
+    assert spread.info.metadata["skipped"] == plain.info.metadata["skipped"] != []
+    for split, expected in plain.info.splits.items():
+        assert spread.info.splits[split].num_examples == expected.num_examples
+    assert not list(spread.data_path.glob("failures-*"))
+    many(tmp_path / "music", [50, 51])
+    with pytest.raises(
+        ValueError, match=r"2 of 120 tracks cannot be read, .* 1% may be left out: [ab]/5[01].wav \(line"
+    ):
+        built(music, "too_many", tmp_path / "built", **beam)
 
 
 def test_a_split_gives_every_part_its_share_of_every_tag():

@@ -27,7 +27,6 @@ class UrbanSound8KTest(builders.BuilderTestCase):
     SPLITS = {**dict.fromkeys((f"fold{fold}" for fold in range(1, 11)), 1), "fold5": 3}  # noqa: RUF012
     CONFIG = "folds"
     TABLES = ("UrbanSound8K/metadata/UrbanSound8K.csv",)
-    ARTISTS = "fs_id"
 
     @classmethod
     def make(cls, folder):

@@ -178,6 +178,17 @@ def test_features_of_tagged_tracks(music, tmp_path):
             np.testing.assert_array_equal(example["tags"], [tag in row["tags"] for tag in TAGS])
 
 
+def test_the_place_of_the_samples_is_counted_right():
+    """At every length whose size takes a byte more, and of samples that stand in the names of fields as well."""
+    for size in (0, 1, 2, 100, 116, 118, 120, 126, 128, 130, 16_370, 16_384, 16_390, 2_097_140, 2_097_160):
+        pcm = (b"track_id" * size)[:size]
+        record = schema.serialize({"track_id": b"track", "pcm_int16": pcm, "tags": [1, 2]}, schema.WAVEFORMS)
+        place = schema.place(record, "pcm_int16", size)
+        assert record[place : place + size] == pcm
+        rest = record[:place] + record[place + size :]
+        assert rest.count(b"track_id") == 1, "nothing but the samples is taken out"
+
+
 # --- what cannot be read ------------------------------------------------------------------------------------------
 
 
@@ -193,6 +204,16 @@ def test_tracks_that_cannot_be_read_are_skipped_counted_and_listed(music, tmp_pa
     ]
     assert told["examples"] == 12
     assert len(list(tmt.records.read_waveforms(tmp_path / "some"))) == 12
+    assert "line" not in told["skipped"][0]
+    lines = table.assign(line=np.arange(2, 16))
+    lines.attrs["tags"] = TAGS
+    again = tmt.records.write_waveforms(lines, tmp_path / "some", audio_folder=music, max_skipped=0.2)
+    assert again == told, "lines are no part of what a folder holds"
+    named = tmt.records.write_waveforms(lines, tmp_path / "lines", audio_folder=music, max_skipped=0.2)
+    assert [(row["path"], row["line"]) for row in named["skipped"]] == [(table["path"][2], 4), (table["path"][5], 7)]
+    assert named["rows_sha256"] == told["rows_sha256"]
+    with pytest.raises(ValueError, match=r"of 14 tracks cannot be read.*missing.wav \(line 4\): no such file"):
+        tmt.records.write_waveforms(lines, tmp_path / "few", audio_folder=music, threads=1, shards=1, max_skipped=0.1)
 
 
 def test_too_many_are_an_error_and_mended_files_are_read_again(music, tmp_path):
@@ -221,7 +242,8 @@ def test_a_track_that_fails_late_leaves_nothing(tmp_path):
     paths = [tmp_path / name for name in ("a.wav", "b.wav", "c.wav")]
     for compression in (None, "gzip"):
         folder = tmp_path / f"features-{compression}"
-        told = tmt.records.write_features(paths, folder, model="musicnn", shards=1, compression=compression)
+        options = {"shards": 1, "compression": compression, "max_skipped": 0.5}
+        told = tmt.records.write_features(paths, folder, model="musicnn", **options)
         assert [os.path.basename(row["path"]) for row in told["skipped"]] == ["b.wav"]
         found = [os.path.basename(e["track_id"]) for e in tmt.records.read_features(folder).as_numpy_iterator()]
         assert sorted(set(found)) == [b"a.wav", b"c.wav"]
@@ -514,8 +536,20 @@ def test_a_table_from_the_command_line(run_records, music, tmp_path):
     assert status == 2
     assert "1 of 3 tracks cannot be read" in err
     status, [line], _ = run_records(*arguments, "--max-skipped", "0.5")
-    assert (status, line["path"], line["code"]) == (1, "missing.wav", "not_found")
+    assert (status, line["path"], line["code"], line["line"]) == (1, "missing.wav", "not_found", 4)
     assert manifest.read(tmp_path / "records")["sample_rate"] == 8_000
+
+
+def test_tags_that_a_folder_may_have_from_the_command_line(run_records, music, tmp_path):
+    (tmp_path / "my.csv").write_text("path,tags\ntrain/0.wav,calm;wild\ntrain/1.wav,lout\n")
+    (tmp_path / "tags.txt").write_text("wild\nloud\ncalm\n")
+    arguments = ("build", music, "--table", tmp_path / "my.csv", "--output", tmp_path / "records", "--tags")
+    status, _, err = run_records(*arguments, tmp_path / "tags.txt")
+    assert status == 2
+    assert err.endswith("my.csv: line 3: unknown tag 'lout'; did you mean 'loud'?\n")
+    (tmp_path / "my.csv").write_text("path,tags\ntrain/0.wav,calm;wild\ntrain/1.wav,loud\n")
+    assert run_records(*arguments, tmp_path / "tags.txt")[0] == 0
+    assert manifest.read(tmp_path / "records")["tags"] == ["wild", "loud", "calm"]
 
 
 def test_wrong_calls(run_records, music, tmp_path):
@@ -523,6 +557,10 @@ def test_wrong_calls(run_records, music, tmp_path):
     for arguments, message in (
         (("build", "magnatagatune/top50", *out), "`--manual-dir` must be given with the name of a dataset"),
         (("build", "magnatagatun/top50", "--manual-dir", music, *out), "Did you mean 'magnatagatune'?"),
+        (
+            ("build", "magnatagatune", "--manual-dir", music, "--tags", "lastfm_top50", *out),
+            "`--tags` goes with a folder; magnatagatune is none",
+        ),
         (("build", "magnatagatune/top50", "--manual-dir", music, *out), "annotations_final.csv must be there and is"),
         (("build", music, "--manual-dir", music, *out), "`--manual-dir` goes with the name of a dataset"),
         (("build", "magnatagatune", "--table", "t.csv", *out), "`--table` goes with a folder"),

@@ -62,7 +62,9 @@ def load(source, sample_rate, *, strict=False):
 
 def to_int16(waveform):
     """Returns samples as they are stored: int16, 32,768 for 1.0, rounded; what lies beyond full scale is cut."""
-    return np.clip(np.rint(waveform * np.float32(32_768.0)), -32_768, 32_767).astype(np.int16)
+    scaled = waveform * np.float32(32_768.0)
+    np.rint(scaled, out=scaled)
+    return np.clip(scaled, -32_768, 32_767, out=scaled).astype(np.int16)
 
 
 def open_stream(source, sample_rate, *, strict=False):

@@ -17,7 +17,8 @@ class Built(typing.NamedTuple):
 
     Attributes:
         manifest: a PCollection of one element, the manifest as a dictionary.
-        failed: a dictionary for each track that was left out: track_id, path, code, message.
+        failed: a dictionary for each track that was left out: track_id, path, code, message, and line of its table
+            where rows have that.
     """
 
     manifest: object
@@ -28,10 +29,10 @@ class BuildRecords(beam.PTransform):
     """Maps rows of a table of tracks to records in a folder, and gives `manifest` and `failed`.
 
     The records are, byte for byte, those of `records.write_waveforms` with the same rows, in whatever order they come.
-    Rows are dictionaries with `track_id`, `path`, `split` and `tags`: `table.to_dict("records")`. They are gathered on
-    one worker, which deals them out to shards; a shard is written by one worker, so `shards` is how far the work is
-    spread. Nothing trusts a folder without a manifest, and that is written when all shards are whole. A pipeline that
-    failed is gone on with by the same one, and a folder that holds just this is left as it is.
+    Rows are dictionaries with `track_id`, `path`, `split`, `tags`, and `line` or not: `table.to_dict("records")`. They
+    are gathered on one worker, which deals them out to shards; a shard is written by one worker, so `shards` is how far
+    the work is spread. Nothing trusts a folder without a manifest, and that is written when all shards are whole. A
+    pipeline that failed is gone on with by the same one, and a folder that holds just this is left as it is.
 
     `folder` and the audio must be on a file system that every worker mounts at the same place.
 
@@ -69,7 +70,9 @@ def _plan(_, job, folder, rows):
 
     In place of None stands the manifest, and there are no shards, if the folder holds just this already.
     """
-    table = pd.DataFrame(map(_checked, rows), columns=_COLUMNS)
+    rows = list(map(_checked, rows))
+    lines = ("line",) if rows and all("line" in row for row in rows) else ()
+    table = pd.DataFrame(rows, columns=_COLUMNS + lines)
     job = dataclasses.replace(job, rows=tracks.rows(table, job.settings["tags"]))
     plan, whole = _building.begin(job, folder)
     shards = list(_building.shards(job))

@@ -54,6 +54,8 @@ def metadata(name, manual_dir, config=None):
 def files(name, manual_dir, config=None):
     """Returns the table of a dataset's tracks and the folder that their paths are below, for records and pipelines.
 
+    Of a folder of one's own it warns where files are in no row of the table.
+
     Args:
         name, manual_dir, config: as for `metadata`.
 
@@ -61,10 +63,13 @@ def files(name, manual_dir, config=None):
         ValueError, FileNotFoundError: as for `metadata`; FileNotFoundError without audio.
     """
     table = metadata(name, manual_dir, config)
-    return table, builder_class(name.partition("/")[0]).audio_folder(manual_dir, table)
+    builder = builder_class(name.partition("/")[0])
+    folder = builder.audio_folder(manual_dir, table)
+    builder.unlisted(folder, table)
+    return table, folder
 
 
-def folder_config(name="folder", **options):
+def folder_config(name="mine", **options):
     """Returns the configuration of one's own folder; `**options` are those of `tagged_folder`'s Config."""
     return importlib.import_module(builder_class("tagged_folder").__module__).Config(name, **options)
 

@@ -23,7 +23,7 @@ class Config(tfds.core.BuilderConfig):
     """A configuration of a dataset.
 
     Attributes:
-        classes: the number of tags.
+        classes: the number of tags; 0, of a folder of one's own, takes those that there are.
         sample_rate: that the audio is stored at, in Hz.
     """
 
@@ -44,6 +44,8 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     AUDIO_FOLDERS = ("",)  # below manual_dir, where audio is looked for, the first in which the first track is found
     SOURCE = {}  # the table's own columns that are stored, as tfds features
+    # A column, such as the artist, whose values the published split keeps apart: one in two splits is refused.
+    APART = None
     HOMEPAGE = None
 
     @staticmethod
@@ -81,6 +83,11 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         missing = " or ".join(os.path.join(folder, table["path"].iloc[0]) for folder in folders)
         raise FileNotFoundError(f"The audio must be below {os.fspath(manual_dir)}; {missing} is missing.")
 
+    @classmethod
+    def unlisted(cls, manual_dir, table):
+        """Lists the files that should have a row and have none: of what is published, none."""
+        return []
+
     def _info(self):
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict({**self._stored(), **self._facts()}),
@@ -99,7 +106,7 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _facts(self):
         return {
-            "tags": tfds.features.Tensor(shape=(self.builder_config.classes,), dtype=np.uint8),
+            "tags": tfds.features.Tensor(shape=(self.builder_config.classes or None,), dtype=np.uint8),
             "track_id": tfds.features.Text(),
             **self.SOURCE,
         }
@@ -114,6 +121,12 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager):
         table = self._table(dl_manager)
         self._tracks = len(table)
+        classes, tags = self.builder_config.classes, table.attrs["tags"]
+        if classes not in (0, len(tags)):
+            raise ValueError(
+                f"`classes` of the configuration {self.builder_config.name!r} must be {len(tags)}, the number of tags "
+                f"in {dl_manager.manual_dir}; received {classes}."
+            )
         self.info.metadata["tags"] = list(table.attrs["tags"])
         self.info.metadata["sample_rate"] = self.builder_config.sample_rate
         make = functools.partial(
@@ -187,14 +200,22 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self._skip(*failures)
 
 
-def finish(rows, tags, path):
+def finish(rows, tags, path, apart=None):
     """Makes the table of a dataset from rows with `track_id`, `path`, `split`, `tags`, `line` and more.
 
+    Args:
+        rows: the table without its order.
+        tags: in output order.
+        path: of what the lines are lines of.
+        apart: `TaggedAudio.APART` of the dataset.
+
     Raises:
-        ValueError: a track that is there twice, or a tag that is not among `tags`.
+        ValueError: a track that is there twice, a tag that is not among `tags`, a value of `apart` in two splits.
     """
     table = rows.reset_index(drop=True)
     _tables.check(table, tags, path)
+    if apart is not None:
+        _tables.refuse_leaks(table, apart, path)
     first = ["track_id", "path", "split", "tags"]
     table = table[first + [name for name in table.columns if name not in first]]
     table.attrs["tags"] = list(tags)

@@ -174,11 +174,26 @@ def leaks(table, column):
     return [(value, sorted(found)) for value, found in splits.items() if len(found) > 1]
 
 
+def refuse_leaks(table, column, path):
+    """Refuses a table in which rows of several splits have a value of a column, such as an artist.
+
+    Raises:
+        ValueError: with the value, and a line of each split; with the path of a row that is on none.
+    """
+    faults = []
+    for value, splits in leaks(table, column):
+        rows = [table[(table[column] == value) & (table["split"] == split)].iloc[0] for split in splits]
+        places = [f"{row['split']} ({'line ' + str(row['line']) if row['line'] else row['path']})" for row in rows]
+        faults.append(f"the {column} {value!r} is in the splits {' and '.join(places)}")
+    refuse(faults, path)
+
+
 def refuse(faults, path):
     """Raises a ValueError with the first of `faults`, if there are any."""
     if faults:
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        raise ValueError(f"{path}: {'; '.join(text.rstrip('.') for text in faults[:_SHOWN])}{more}.")
+        said = "; ".join(text.rstrip(".") for text in faults[:_SHOWN]) + more
+        raise ValueError(f"{path}: {said}{'' if said.endswith('?') else '.'}")
 
 
 def _near(name, known):

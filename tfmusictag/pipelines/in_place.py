@@ -20,7 +20,7 @@ class Index:
 
     def __init__(self, folder, manifest, split):
         shards = [shard for shard in manifest["shards"] if split in (None, shard["split"])]
-        self._folder = os.path.abspath(folder)
+        self._folder, self._split = os.path.abspath(folder), split
         self._paths = [os.path.join(folder, shard["name"]) for shard in shards]
         # Descriptors, which need no closing in any order when nobody wants the index any more.
         self._files, self._opening = {}, threading.Lock()
@@ -34,7 +34,8 @@ class Index:
             hot[row[4]] = 1.0
 
     def check(self):
-        """Refuses shards whose bytes are not those of the manifest: what is read in place is not checked by itself.
+        """Refuses shards of the split whose bytes are not those of the manifest: what is read in place is not checked
+        by itself.
 
         That is done once in a process, unless a file has changed since.
 
@@ -42,7 +43,7 @@ class Index:
             ValueError: with the shards.
         """
         stats = [os.stat(path) for path in self._paths]
-        _check(self._folder, tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats))
+        _check(self._folder, self._split, tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats))
 
     def read(self, shard, position, samples, width):
         """Returns crops, int16 (crops, width): `samples` from the byte `position` on, repeated until they fill one."""
@@ -62,11 +63,16 @@ class Index:
             return self._files[number]
 
 
+def forget_checks():
+    """Lets the next `check` read all bytes again."""
+    _check.cache_clear()
+
+
 def _close(files):
     for file in files.values():
         os.close(file)
 
 
 @functools.lru_cache(maxsize=256)
-def _check(folder, stamps):
-    manifests.refuse(folder, manifests.read(folder), content=True)
+def _check(folder, split, stamps):
+    manifests.refuse(folder, manifests.read(folder), content=True, split=split)

@@ -5,7 +5,7 @@ import random
 
 import tensorflow as tf
 
-from tfmusictag import _arguments, applications, errors, records
+from tfmusictag import _arguments, applications, errors, layers, records
 from tfmusictag.pipelines import cutting, sources
 
 _FULL_SCALE = 32_768.0
@@ -40,8 +40,9 @@ def train(
     Args:
         tracks: a folder of records, a dataset of tfds or its name, a table of files: see `source`.
         model: the name of an application or a keras.Model, which says `num_samples` or `num_frames` and, if it has a
-            front-end, `sample_rate`. One of the catalogue's name takes features of its own front-end only, or of the
-            one that `settings` names.
+            front-end, `sample_rate`. Stored features must be of its front-end: by name, of the application's own; of a
+            keras.Model that was built with include_frontend=False, of the one that it was built for. `settings` names
+            another, and must be given where a keras.Model does not say what it was built for.
         split: of the tracks, None for all.
         num_samples, num_frames: the length of a crop of waveforms, or of features of whole tracks.
         sample_rate: of the waveforms, in Hz; stored ones must have it.
@@ -67,8 +68,8 @@ def train(
     wanted = _wanted(model, num_samples, num_frames, sample_rate)
     where = {"sample_rate": wanted.sample_rate, "shuffle_files": shuffle > 0, "seed": seed, **where}
     found = sources.source(tracks, split, **where)
-    _refuse_others(found, model, where.get("settings"))
     width = _width(found, wanted)
+    _refuse_others(found, model, where.get("settings"))
     for change in augment:
         if getattr(change, "takes", found.kind) != found.kind:
             raise ValueError(f"{type(change).__name__} changes {change.takes}; these are {found.kind}.")
@@ -139,8 +140,8 @@ def evaluate(
             _arguments.whole(name, value, 1)
     wanted = _wanted(model, num_samples, num_frames, sample_rate)
     found = sources.source(tracks, split, sample_rate=wanted.sample_rate, **where)
-    _refuse_others(found, model, where.get("settings"))
     width = _width(found, wanted)
+    _refuse_others(found, model, where.get("settings"))
     dataset = _cached(found.tracks, cache)
     if width is not None:
         hop = (hop_frames if found.kind == "features" else hop_samples) or width
@@ -194,18 +195,38 @@ def _wanted(model, num_samples, num_frames, sample_rate):
 
 
 def _refuse_others(found, model, settings):
-    """Raises a ValueError for stored features of another front-end than the catalogue gives the model's name."""
-    name = getattr(model, "name", model)
-    if found.kind != "features" or found.manifest is None or settings is not None:
+    """Raises a ValueError for stored features of another front-end than the model's, or where that is not known."""
+    if found.kind != "features" or found.manifest is None or settings is not None or model is None:
         return
-    if name == found.manifest["model"] or name not in applications.list_models():
-        return
-    differ = records.manifest.differences(found.manifest, records.features.frontend(name)[0])
+    named = isinstance(model, str)
+    wanted = _frontend(applications.create(model, include_frontend=False) if named else model)
+    name = model if named else model.name
+    theirs = found.manifest["model"] or found.manifest["frontend"]["layer"]
+    if wanted is None:
+        raise ValueError(
+            f"`settings` must be given, since {name!r} does not say which front-end its features are of: a layer of "
+            f"tfmusictag.layers or a dictionary of settings. These are of {theirs!r}. Models of the catalogue that are "
+            "built with include_frontend=False say it."
+        )
+    differ = records.manifest.other_frontend(found.manifest, wanted)
     if differ:
         raise ValueError(
-            f"`tracks` must hold features of the front-end of {name!r}; these are of {found.manifest['model']!r}: "
+            f"`tracks` must hold features of the front-end of {name!r}; these are of {theirs!r}: "
             f"{', '.join(differ)}. `settings` names another front-end."
         )
+
+
+def _frontend(model):
+    """Returns the facts of the front-end that a model was built for; None where it does not say."""
+    told = [layer.frontend for layer in _flat(model) if isinstance(layer, layers.FeaturesInput)]
+    return told[0] if len(told) == 1 else None
+
+
+def _flat(model):
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):  # a model in a model
+            yield from _flat(layer)
 
 
 def _width(found, wanted):

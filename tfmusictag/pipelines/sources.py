@@ -29,6 +29,7 @@ class Source:
         index: where the tracks lie in uncompressed records, an `in_place.Index`; None elsewhere.
         hot: their tags as an array (tracks, tags), where they are known without reading the tracks; None elsewhere.
         manifest: of records; None elsewhere.
+        info: of a dataset that tfds has built, its DatasetInfo; None elsewhere.
     """
 
     tracks: object
@@ -37,6 +38,7 @@ class Source:
     index: object = None
     hot: np.ndarray | None = None
     manifest: dict | None = None
+    info: object = None
 
     @property
     def kind(self):
@@ -116,7 +118,10 @@ def _dataset(dataset, tags, sample_rate):
         number, values = track.get("track_id", tf.constant("")), track[sound[0]]
         if sound[0] == "features" and values.shape.rank == 2:
             values = values[..., None]  # (frames, bands, 1)
-        return {"track_id": number, sound[0]: values, "tags": tf.cast(track["tags"], tf.float32)}
+        hot = tf.cast(track["tags"], tf.float32)
+        if tags:  # a dataset of tfds may not know how many
+            hot = tf.ensure_shape(hot, (len(tags),))
+        return {"track_id": number, sound[0]: values, "tags": hot}
 
     return Source(dataset.map(chosen, tf.data.AUTOTUNE), tuple(tags or ()), sample_rate)
 
@@ -160,7 +165,8 @@ def _built(builder, split, order):
             {name: True for name in ("audio", "features", "tags", "track_id") if name in builder.info.features}
         ),
     )
-    return _dataset(dataset, metadata.get("tags"), metadata.get("sample_rate"))
+    found = _dataset(dataset, metadata.get("tags"), metadata.get("sample_rate"))
+    return dataclasses.replace(found, info=builder.info)
 
 
 def _table(tracks, split, tags, audio_folder):

@@ -34,7 +34,7 @@ class Job:
     Attributes:
         kind: of `schema.KINDS`.
         settings: what the examples depend on, ready for JSON; it goes into the manifest.
-        rows: dictionaries with `track_id`, `path`, `split` and what `make` wants.
+        rows: dictionaries with `track_id`, `path`, `split`, perhaps `line` in their table, and what `make` wants.
         shards: how many files the largest split is spread over.
         make: called with a row and a list for warnings; yields its examples, or raises AudioError.
         compression: of `COMPRESSIONS`.
@@ -141,15 +141,20 @@ def check_skipped(folder, skipped, rows, most):
         return
     # Shards that lack tracks are not to be found finished when the files have been mended.
     manifests.forget_incomplete(folder)
-    shown = "; ".join(f"{track['path']}: {track['message']}" for track in skipped[:3])
+    shown = "; ".join(f"{_named(track)}: {track['message']}" for track in skipped[:3])
     raise ValueError(
         f"{len(skipped)} of {rows} tracks cannot be read, and at most {most:.3g} of them may be left out: {shown}."
     )
 
 
+def _named(track):
+    return f"{track['path']} (line {track['line']})" if "line" in track else track["path"]
+
+
 def _plan(job):
-    # In an order of their own: an engine gives them in any.
-    rows = sorted(job.rows, key=lambda row: os.fsencode(row["track_id"]))
+    # In an order of their own: an engine gives them in any. A line is only where a track is named, not what it is.
+    rows = [{key: row[key] for key in row if key != "line"} for row in job.rows]
+    rows.sort(key=lambda row: os.fsencode(row["track_id"]))
     digest = hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode())
     plan = {
         "schema_version": schema.VERSION,
@@ -231,7 +236,7 @@ def write_shard(job, folder, shard, count=None, stopped=None):
                 return None
             failure, warnings, listed = _add(job, folder, part, row)
             facts["tracks"] += listed
-            track = {"track_id": row["track_id"], "path": row["path"]}
+            track = {key: row[key] for key in ("track_id", "path", "line") if key in row}
             if failure is not None:
                 facts["skipped"].append({**track, "code": failure.code, "message": str(failure)})
             elif warnings:

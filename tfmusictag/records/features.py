@@ -1,12 +1,14 @@
 """Writes what a front-end computes of audio files into shards, and reads it back as a tf.data.Dataset."""
 
 import dataclasses
+import json
 import os
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from tfmusictag import applications, audio, errors
+from tfmusictag import _arguments, applications, audio, errors
 from tfmusictag.dsp import windows as windowing
 from tfmusictag.records import _building, schema
 from tfmusictag.records import manifest as manifests
@@ -18,11 +20,12 @@ def write_features(
     folder,
     *,
     model="jtfs_packnet",
+    window=None,
     audio_folder="",
     tags=None,
     shards=16,
     compression=None,
-    max_skipped=1.0,
+    max_skipped=0.01,
     threads=None,
     overwrite=False,
     report=None,
@@ -36,22 +39,33 @@ def write_features(
     Args:
         tracks: paths of audio files, one given twice is written once; or a table, as for `write_waveforms`.
         folder: where the shards and their manifest go.
-        model: a catalogue name.
+        model: a catalogue name, for its front-end; or a front-end itself, a layer of `tfmusictag.layers` that takes a
+            waveform.
+        window: of a layer, the width of a window in samples; an application's is its `input_shape`.
         audio_folder, tags: of a table.
         shards: how many files the features are spread over; of a table, the largest split.
         compression, max_skipped, threads, overwrite: as for `write_waveforms`.
         report: None, or what is called after each file with its path and None or its AudioError, in any order.
-        **arguments: of the application, such as `input_shape`, the width of a window, or those of the front-end.
+        **arguments: of the application, such as `input_shape`, the width of a window, or those of the front-end, also
+            `frontend`, a name or a layer.
 
     Raises:
         FileExistsError: `folder` holds other records and `overwrite` is False.
-        ValueError: an argument that breaks its rule; a model without a front-end or with windows of any width.
+        ValueError: an argument that breaks its rule; a model without a front-end or with windows of any width; too many
+            files that cannot be read.
         ModelError: weights that cannot be had or are damaged.
     """
     rows, tags = _rows(tracks, tags)
     options = _building.checked(shards, compression, max_skipped, threads)
+    told_of = _told(arguments)
     manifests.check_folder(folder)
-    layer, framing = frontend(model, **arguments)
+    if isinstance(model, str):
+        if window is not None:
+            raise ValueError(f"`window` goes with a layer; model={model!r} takes `input_shape`. Received {window!r}.")
+        layer, framing = frontend(model, **arguments)
+    else:
+        layer, framing = _own(model, window, arguments)
+        model, told_of = None, {"window": framing.window_samples}
     compute = _traced(layer, framing.window_samples)
     shape = [int(size) for size in compute.output_shapes[1:]]
 
@@ -72,8 +86,8 @@ def write_features(
 
     settings = {
         "model": model,
-        "arguments": arguments,
-        "frontend": {"layer": type(layer).__name__, "settings": layer.settings()},
+        "arguments": told_of,
+        "frontend": layer.facts(),
         "framing": dataclasses.asdict(framing),
         "sample_rate": framing.sample_rate,
         "feature_shape": shape,
@@ -146,6 +160,44 @@ def frontend(model, **arguments):
     if width is None:
         raise ValueError(f"`input_shape` must be a fixed width; received {arguments.get('input_shape')!r}.")
     return frontends[0], frontends[0].framing(width)
+
+
+def _own(layer, window, arguments):
+    """Returns a front-end that is no application's, and how it wants files to be cut.
+
+    Raises:
+        ValueError: what is no front-end; a window that is no width, or too short for the layer; arguments.
+    """
+    if not hasattr(layer, "framing") or not hasattr(layer, "facts"):
+        raise ValueError(
+            "`model` must be a catalogue name or a layer of tfmusictag.layers that takes a waveform; "
+            f"received {layer!r}."
+        )
+    if window is None:
+        raise ValueError("`window` must be given with a layer: the width of a window in samples.")
+    window = _arguments.whole("window", window, 1)
+    if arguments:
+        raise ValueError(f"{', '.join(arguments)}: a layer takes no arguments; it has its settings.")
+    layer(keras.Input((window,)))  # its weights, if any, are made outside of a graph
+    return layer, layer.framing(window)
+
+
+def _told(arguments):
+    """Returns arguments as the manifest says them: a layer by its class and settings.
+
+    Raises:
+        ValueError: one that cannot be said in JSON.
+    """
+    told = {name: value.facts() if hasattr(value, "facts") else value for name, value in arguments.items()}
+    for name, value in told.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"`{name}` must be what a manifest can say: numbers, text, lists, or a front-end of tfmusictag.layers; "
+                f"received {value!r}."
+            ) from error
+    return told
 
 
 def _traced(frontend, width):

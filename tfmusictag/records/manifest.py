@@ -242,10 +242,12 @@ def verify(folder):
     return [fault] if fault is not None else faults(folder, manifest, content=True)
 
 
-def faults(folder, manifest, *, content):
-    """Lists the `Fault`s of the shards; without `content`, those that names and sizes show."""
+def faults(folder, manifest, *, content, split=None):
+    """Lists the `Fault`s of the shards, or of those of a split; without `content`, those that names and sizes show."""
     found = []
     for shard in manifest["shards"]:
+        if split not in (None, shard["split"]):
+            continue
         path = os.path.join(folder, shard["name"])
         if not os.path.isfile(path):
             found.append(Fault(path, "missing", "the manifest lists it, and it is missing"))
@@ -261,9 +263,9 @@ def faults(folder, manifest, *, content):
     return found
 
 
-def refuse(folder, manifest, *, content=False):
+def refuse(folder, manifest, *, content=False, split=None):
     """Raises a ValueError if names and sizes, or with `content` their bytes, show that shards are not what it says."""
-    found = faults(folder, manifest, content=content)
+    found = faults(folder, manifest, content=content, split=split)
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise ValueError(f"{os.fspath(folder)}: {'; '.join(map(str, found[:3]))}{more}")
@@ -278,19 +280,24 @@ def unlike(found, wanted, keys):
 
 def differences(manifest, settings):
     """Lists in words what differs between the front-end of a manifest and `settings`, a layer or a dictionary."""
-    stored = manifest["frontend"]["settings"]
-    if isinstance(settings, dict):
-        keys, found = settings, []
-    else:
-        layer, settings = type(settings).__name__, settings.settings()
-        keys = {**settings, **stored}
-        theirs = manifest["frontend"]["layer"]
-        found = [] if layer == theirs else [f"layer {theirs} and not {layer}"]
-    settings = json.loads(json.dumps(settings))
-    for key in keys:
-        if key not in stored or key not in settings or stored[key] != settings[key]:
-            found.append(f"{key}={stored.get(key)!r} and not {settings.get(key)!r}")
-    return found
+    if not isinstance(settings, dict):
+        return other_frontend(manifest, settings.facts())
+    return _other_settings(manifest["frontend"]["settings"], json.loads(json.dumps(settings)), settings)
+
+
+def other_frontend(manifest, facts):
+    """Lists in words what differs between the front-end of a manifest and one that told its `facts()`."""
+    (theirs, stored), (layer, settings) = ((each["layer"], each["settings"]) for each in (manifest["frontend"], facts))
+    found = [] if layer == theirs else [f"layer {theirs} and not {layer}"]
+    return found + _other_settings(stored, settings, {**settings, **stored})
+
+
+def _other_settings(stored, settings, keys):
+    return [
+        f"{key}={stored.get(key)!r} and not {settings.get(key)!r}"
+        for key in keys
+        if key not in stored or key not in settings or stored[key] != settings[key]
+    ]
 
 
 def _count(path):

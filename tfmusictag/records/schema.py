@@ -47,6 +47,19 @@ def serialize(example, fields):
     return message.SerializeToString(deterministic=True)
 
 
+def place(record, name, size):
+    """Returns where in a serialized example the `size` bytes of its first field `name`, by the alphabet, begin.
+
+    Counted and not searched for: a search takes a tenth of the time of writing a track, and a few bytes may stand
+    anywhere.
+    """
+    found = record.index(name.encode()) + len(name)
+    for _ in range(3):  # the value, the list of one that it is in, and the feature: each behind a tag and its size
+        head = 1 + max(1, -(-size.bit_length() // 7))  # sizes are told seven bits a byte
+        found, size = found + head, size + head
+    return found
+
+
 def parse(serialized, fields):
     """Maps the bytes of an example, a string tensor, to a dictionary of tensors with the keys of `fields`."""
     kinds = {

@@ -14,6 +14,8 @@ _READ_AHEAD = 8 << 20  # bytes; a track of 29 s takes 0.9 MB
 def rows(table, tags):
     """Returns the rows of a table of tracks as dictionaries, `tags` as places in the list.
 
+    They have `line` where the table has it, as `datasets.metadata` makes it, so that what is wrong can be found.
+
     Raises:
         ValueError: a column that is missing, a track that is there twice, an unknown tag.
     """
@@ -32,6 +34,8 @@ def rows(table, tags):
             if tag not in places:
                 raise errors.unknown_choice(f"tags of {track}", tag, tags)
         found.append({"track_id": track, "path": path, "split": split, "tags": sorted({places[tag] for tag in given})})
+    if "line" in table.columns:
+        found = [{**row, "line": int(line)} for row, line in zip(found, table["line"], strict=True)]
     return found
 
 

@@ -116,4 +116,5 @@ def read_waveforms(folder, split=None, *, shuffle_files=False, seed=None):
 def _listed(example, record, place):
     """Returns what the manifest says of a track: its id, where its samples begin in the shard, how many, its tags."""
     pcm = example["pcm_int16"]
-    return [os.fsdecode(example["track_id"]), place + record.rindex(pcm), len(pcm) // 2, example["tags"]]
+    place += schema.place(record, "pcm_int16", len(pcm))
+    return [os.fsdecode(example["track_id"]), place, len(pcm) // 2, example["tags"]]

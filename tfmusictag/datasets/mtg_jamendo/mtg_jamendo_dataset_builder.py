@@ -43,7 +43,7 @@ def metadata(manual_dir, config="top50_split0"):
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file that is not as it was published; the line is named.
+        ValueError: a file that is not as it was published, or an artist in two splits; the line is named.
     """
     config = Builder.config(config)
     infix, labels = _SUBSETS[config.subset]
@@ -56,7 +56,7 @@ def metadata(manual_dir, config="top50_split0"):
         part.insert(2, "split", split)
         _tables.apart(part, found, path)
         parts.append(part)
-    return _builder.finish(pd.concat(parts), tags, path)
+    return _builder.finish(pd.concat(parts), tags, manual_dir, Builder.APART)
 
 
 @dataclasses.dataclass(eq=False)
@@ -107,6 +107,7 @@ class Builder(_builder.TaggedAudio):
         "album_id": tfds.features.Text(),
         "duration_s": tfds.features.Scalar(np.float32),
     }
+    APART = "artist_id"
 
     read_table = staticmethod(metadata)
 

@@ -22,7 +22,7 @@ INSTRUMENTS = {
     "electric guitar": (27, "guitar", 40, 84, True, 0.5, 0.7, 0, 0),
     "distorted guitar": (30, "guitar", 40, 79, True, 0.2, 0.2, 0, 0),
     "banjo": (105, None, 48, 81, True, 1, 1.5, 0, 0),
-    "sitar": (104, None, 48, 79, False, 0.28, 0, 0, 0),
+    "sitar": (104, None, 48, 79, False, 0.24, 0, 0, 0),
     "harp": (46, None, 40, 91, True, 1.2, 2.4, 0, 0),
     "vibraphone": (11, "mallets", 53, 88, True, 1, 1.4, 0, 0),
     "marimba": (12, "mallets", 48, 88, True, 0.8, 1.2, 0, 0),
@@ -64,7 +64,7 @@ _STYLES = {
     "bossa nova": (35, 4, (15, 75, 10), 0.7, ("acoustic guitar", "flute", "double bass", "electric piano")),
     "march": (35, 4, (0, 80, 20), 0.6, ("trumpet", "trombone", "clarinet", "tuba", "brass section")),
     "reggae": (25, 4, (25, 75, 0), 1, ("organ", "electric bass", "saxophone")),
-    "metal": (12, 4, (0, 40, 60), 1, ("distorted guitar", "electric bass")),
+    "metal": (7, 4, (0, 40, 60), 1, ("distorted guitar", "electric bass")),
     "": (275, 4, (15, 73, 12), 0.05, ()),
 }
 _OWN = 0.5  # of the parts of a piece are of its style's own instruments

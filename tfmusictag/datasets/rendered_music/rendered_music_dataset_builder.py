@@ -38,7 +38,7 @@ def metadata(manual_dir=None, config="techniques"):
     rows["line"] = range(1, len(rows) + 1)
     rows["path"] = [f"{config.kind}/{line:05d}" for line in rows["line"]]
     rows["track_id"] = rows["path"].str.replace("/", "-")
-    return _builder.finish(rows, kind.TAGS, config.kind)
+    return _builder.finish(rows, kind.TAGS, config.kind, Builder.APART)
 
 
 @dataclasses.dataclass(eq=False)
@@ -76,8 +76,8 @@ class Config(_builder.Config):
 class Builder(_builder.TaggedAudio):
     """Builder of the composed corpora; see README.md for the recipe."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {"1.0.0": "First.", "1.1.0": "In `ensembles`, metal and sitar are rarer."}
     BUILDER_CONFIGS = [
         Config("techniques", classes=10, description="Phrases, each with one of ten playing techniques."),
         Config("ensembles", kind="ensembles", classes=50, description="Pieces with several of 50 tags."),
@@ -87,6 +87,7 @@ class Builder(_builder.TaggedAudio):
         "material": tfds.features.Text(),
         "seed": tfds.features.Scalar(np.int64),
     }
+    APART = "material"
 
     read_table = staticmethod(metadata)
 

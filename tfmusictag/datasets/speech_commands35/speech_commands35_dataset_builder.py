@@ -67,7 +67,7 @@ def metadata(manual_dir, config="v2"):
 
     Raises:
         FileNotFoundError: the folder, a list or all clips of a word are missing.
-        ValueError: a list or the name of a clip that is not as it was published.
+        ValueError: a list or the name of a clip that is not as it was published, or a speaker in two splits.
     """
     config = Builder.config(config)
     folder = _tables.find(manual_dir, config.folder)
@@ -90,7 +90,7 @@ def metadata(manual_dir, config="v2"):
         }
         for path, clip, (split, line) in zip(paths, clips, placed, strict=True)
     ]
-    return _builder.finish(pd.DataFrame(rows), config.words, folder)
+    return _builder.finish(pd.DataFrame(rows), config.words, folder, Builder.APART)
 
 
 @dataclasses.dataclass(eq=False)
@@ -134,6 +134,7 @@ class Builder(_builder.TaggedAudio):
         ),
     ]
     SOURCE = {"speaker": tfds.features.Text()}
+    APART = "speaker"
 
     read_table = staticmethod(metadata)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import posixpath
 import re
 
 import numpy as np
@@ -28,6 +29,8 @@ class Config(_builder.Config):
         seed: of that split.
         artist_leaks: lets an artist of the table be in two splits.
         encoding: of the table.
+        tags: the tags that there may be, in output order, so that a slip of the pen is no class of its own; None takes
+            those that there are, in alphabetical order.
     """
 
     table: str | None = None
@@ -35,6 +38,7 @@ class Config(_builder.Config):
     seed: int = 0
     artist_leaks: bool = False
     encoding: str = "utf-8"
+    tags: tuple | None = None
 
 
 def metadata(manual_dir, config=None):
@@ -53,35 +57,32 @@ def metadata(manual_dir, config=None):
 
     Raises:
         FileNotFoundError: no such folder or table.
-        ValueError: a table that breaks a rule, with its line; an artist in two splits; a folder without audio.
+        ValueError: a table that breaks a rule, with its line; a file that is on two, however its path is written; an
+            unknown tag; an artist in two splits; a folder without audio.
     """
     config = Builder.config(config)
     path = _table_path(manual_dir, config)
-    rows = _sub_folders(manual_dir) if path is None else _listed(path, config.encoding)
+    rows = _sub_folders(manual_dir) if path is None else _listed(path, config.encoding, manual_dir)
     source = manual_dir if path is None else path
-    tags = sorted({tag for row in rows["tags"] for tag in row})
+    if config.tags is None:
+        tags = sorted({tag for row in rows["tags"] for tag in row})
+    else:
+        tags = _allowed(config.tags)
+        _refuse_unknown(rows, tags, path)  # before a split is drawn by them
     if not tags:
         raise ValueError(f"{source}: there must be a tag at least; there is none.")
     if "split" not in rows:
         groups = [artist or f"track {track}" for artist, track in zip(rows["artist"], rows["track_id"], strict=True)]
         parts = _splits.stratified(rows["tags"], groups, config.shares, config.seed)
         rows["split"] = np.array(SPLITS, object)[parts]
-    table = _builder.finish(rows, tags, source)
-    leaks = [] if config.artist_leaks else _tables.leaks(table, "artist")
-    faults = []
-    for artist, splits in leaks:
-        lines = [
-            str(table["line"][(table["artist"] == artist) & (table["split"] == split)].iloc[0]) for split in splits
-        ]
-        faults.append(f"lines {' and '.join(lines)}: the artist {artist!r} is in the splits {' and '.join(splits)}")
-    _tables.refuse(faults, source)
-    return table
+    return _builder.finish(rows, tags, source, None if config.artist_leaks else "artist")
 
 
 class Builder(_builder.TaggedAudio):
     """Builder of one's own folder: `tfds.builder("tagged_folder", config=Config("mine", classes=7, table="tags.csv"))`.
 
-    `Builder.of(folder)` finds the number of tags by itself.
+    `Builder.of(folder)` finds the number of tags by itself. With `classes=0`, as in the first configuration and so in
+    `tfds build`, tags are stored as many as the folder has, and tfds does not know how many until it reads them.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -96,15 +97,21 @@ class Builder(_builder.TaggedAudio):
 
     def _table(self, dl_manager):
         table = super()._table(dl_manager)
-        listed = set(table["path"])
-        left_out = [path for path in _listing.files(dl_manager.manual_dir, audio.ENDINGS) if path not in listed]
-        self.info.metadata["unlisted"] = left_out
-        if left_out:
-            logger.warning("%d audio files are in no row of the table, such as %s", len(left_out), left_out[0])
+        self.info.metadata["unlisted"] = self.unlisted(dl_manager.manual_dir, table)
         return table
 
     @classmethod
-    def of(cls, folder, name="folder", *, data_dir=None, **options):
+    def unlisted(cls, manual_dir, table):
+        """Lists the audio files of the folder that no row of the table names, and warns of them: nobody promised tags
+        for all."""
+        listed = set(table["path"])
+        left_out = [path for path in _listing.files(manual_dir, audio.ENDINGS) if path not in listed]
+        if left_out:
+            logger.warning("%d audio files are in no row of the table, such as %s", len(left_out), left_out[0])
+        return left_out
+
+    @classmethod
+    def of(cls, folder, name="mine", *, data_dir=None, **options):
         """Returns the builder of a folder.
 
         Args:
@@ -139,8 +146,8 @@ def _sub_folders(folder):
     return pd.DataFrame({**rows, "line": range(1, len(paths) + 1)})
 
 
-def _listed(path, encoding):
-    """Returns the tracks of a table."""
+def _listed(path, encoding, folder):
+    """Returns the tracks of a table of files below a folder."""
     first = next(iter(_tables.lines(path, encoding)), "")
     delimiter = max(",;\t", key=first.count)
     names = [name.strip().strip('"').lower() for name in first.split(delimiter)]
@@ -159,7 +166,9 @@ def _listed(path, encoding):
     else:
         columns = [name for name in names if name != place and name not in _KNOWN]
         given = _columns(rows, columns, path)
-    found = pd.DataFrame({"path": rows[place].str.strip(), "tags": given, "line": rows["line"]})
+    paths = [_normal(name, folder) for name in rows[place].str.strip()]
+    found = pd.DataFrame({"path": paths, "tags": given, "line": rows["line"]})
+    _refuse_twice(found, path)
     found["track_id"] = rows["track_id"] if "track_id" in names else found["path"]
     found["artist"] = rows["artist"].str.strip() if "artist" in names else ""
     if "split" in names:
@@ -173,6 +182,44 @@ def _listed(path, encoding):
             path,
         )
     return found
+
+
+def _normal(path, folder):
+    """Returns a path as it is called below the folder, or whole where it lies elsewhere."""
+    if not path:
+        return path
+    folder = str(folder)
+    below = posixpath.relpath(posixpath.join(folder, path), folder)
+    return posixpath.normpath(path) if below.split("/")[0] == ".." else below
+
+
+def _refuse_twice(rows, path):
+    """Refuses a file that is on two lines."""
+    first, faults = {}, []
+    for line, name in zip(rows["line"], rows["path"], strict=True):
+        if first.setdefault(name, line) != line:
+            faults.append(f"line {line}: the file {name!r} is on line {first[name]} already")
+    _tables.refuse(faults, path)
+
+
+def _refuse_unknown(rows, tags, path):
+    """Refuses tags that are not allowed, of the table at `path` or, where that is None, of sub-folders."""
+    if path is not None:
+        _tables.check(rows, tags, path)
+    for [tag] in rows["tags"] if path is None else ():
+        if tag not in tags:
+            raise errors.unknown_choice("name of a sub-folder", tag, tags)
+
+
+def _allowed(tags):
+    """Returns the tags of a configuration as a list."""
+    if isinstance(tags, str) or not all(isinstance(tag, str) and tag for tag in tags):
+        raise ValueError(f"`tags` must be a list of tags, of text; received {tags!r}.")
+    tags = list(tags)
+    twice = [tag for tag in tags if tags.count(tag) > 1]
+    if twice:
+        raise ValueError(f"`tags` must name a tag once; {twice[0]!r} is there twice.")
+    return tags
 
 
 def _first(names, known):

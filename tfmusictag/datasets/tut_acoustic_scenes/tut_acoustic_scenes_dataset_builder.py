@@ -51,7 +51,7 @@ def metadata(manual_dir, config="tut2016"):
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file that is not as it was published; the line is named.
+        ValueError: a file that is not as it was published, or a recording in two splits; the line is named.
     """
     config = Builder.config(config)
     development = _segments(manual_dir, config.year, "development")
@@ -60,7 +60,8 @@ def metadata(manual_dir, config="tut2016"):
     else:
         parts = _fold(manual_dir, config.year, config.fold, development)
     table = pd.concat([rows.assign(split=split) for split, rows in parts.items()])
-    return _builder.finish(table[["track_id", "path", "split", "tags", "session", "line"]], SCENES, manual_dir)
+    columns = ["track_id", "path", "split", "tags", "session", "line"]
+    return _builder.finish(table[columns], SCENES, manual_dir, Builder.APART)
 
 
 @dataclasses.dataclass(eq=False)
@@ -103,6 +104,7 @@ class Builder(_builder.TaggedAudio):
     HOMEPAGE = "https://dcase.community/challenge2017/task-acoustic-scene-classification"
     BUILDER_CONFIGS = list(_configs())
     SOURCE = {"session": tfds.features.Text()}
+    APART = "session"
 
     read_table = staticmethod(metadata)
 
