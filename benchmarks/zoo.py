@@ -33,12 +33,15 @@ MODELS = {
     "harmonic_cnn": ("HarmonicCNN", "harmonic", 8),
     "self_attention": ("CNNSA", 128, 4),
 }
+# The layer of `frequency_dependent` behind its pool: clips, frames, bands, channels; filters, strides.
+LAYER = "FrequencyDependentConv2D"
+LAYER_INPUT, LAYER_FILTERS, LAYER_STRIDES = (16, 32, 32, 128), 256, 2
 PACKAGES = ("tensorflow", "keras", "ai-edge-litert", "torch", "numpy")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=[*MODELS, LAYER], default=[*MODELS, LAYER])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--work", choices=WORKERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -55,10 +58,10 @@ def main():
     }
     rows = []
     for name in options.models:
-        rows += measure(name, options.repeats, facts)
+        rows += (measure_layer if name == LAYER else measure)(name, options.repeats, facts)
     table = markdown(rows, facts)
     print(table)
-    if options.models == list(MODELS):
+    if options.models == [*MODELS, LAYER]:
         save("zoo", rows, facts, table)
     return 0 if all(row.reached for row in rows) else 1
 
@@ -68,28 +71,46 @@ def measure(name, repeats, facts):
     with tempfile.TemporaryDirectory() as folder, Process("torch") as torch, Process("keras") as keras:
         torch.ask("prepare", name, folder)
         keras.ask("prepare", name, folder)
-        apart = np.load(f"{folder}/torch.npy") - np.load(f"{folder}/keras.npy")
-        facts["agreement"][name] = float(np.abs(apart).max())
-        if facts["agreement"][name] > TOLERANCE:
-            raise SystemExit(f"{name}: scores of Keras and PyTorch differ by {facts['agreement'][name]:.2g}.")
-        clips = f"{MODELS[name][2]} clips"
-        rows = []
-        for what in ("forward", "training step"):
-            print(name, what, file=sys.stderr)
-            turns = {
-                "keras": lambda what=what: keras.ask("time", what),
-                "torch": lambda what=what: torch.ask("time", what),
-            }
-            times = in_turns(repeats, turns)
-            rows.append(faster(f"`{name}`, {what}, against PyTorch", clips, times["keras"], times["torch"], least=1.0))
+        rows = against_torch(name, MODELS[name][2], repeats, facts, folder, keras, torch)
         keras.ask("export", folder)
         with Process("litert") as litert:
             litert.ask("prepare", name, folder)
-            turns = {"litert": lambda: litert.ask("time", "one"), "keras": lambda: keras.ask("time", "one")}
+            turns = {
+                "litert": lambda: litert.ask("time", "one"),
+                "predict_on_batch": lambda: keras.ask("time", "one"),
+                "predict": lambda: keras.ask("time", "predict"),
+            }
             times = in_turns(3 * repeats, turns)
-        rows.append(
-            faster(f"`{name}`, TFLite float32, against Keras", "1 clip", times["litert"], times["keras"], least=1.0)
-        )
+        for way in ("predict_on_batch", "predict"):
+            what = f"`{name}`, TFLite float32, against Keras's `{way}`"
+            rows.append(faster(what, "1 clip", times["litert"], times[way], least=1.0))
+    return rows
+
+
+def measure_layer(name, repeats, facts):
+    """Returns the rows of the layer alone."""
+    with tempfile.TemporaryDirectory() as folder, Process("torch") as torch, Process("keras") as keras:
+        torch.ask("prepare_layer", folder)
+        keras.ask("prepare_layer", folder)
+        return against_torch(name, LAYER_INPUT[0], repeats, facts, folder, keras, torch)
+
+
+def against_torch(name, clips, repeats, facts, folder, keras, torch):
+    """Returns the rows of both ways through a network, once both sides were seen to give the same."""
+    apart = np.load(f"{folder}/torch.npy") - np.load(f"{folder}/keras.npy")
+    facts["agreement"][name] = float(np.abs(apart).max())
+    if facts["agreement"][name] > TOLERANCE:
+        raise SystemExit(f"{name}: Keras and PyTorch differ by {facts['agreement'][name]:.2g}.")
+    rows = []
+    for what in ("forward", "training step"):
+        print(name, what, file=sys.stderr)
+        turns = {
+            "keras": lambda what=what: keras.ask("time", what),
+            "torch": lambda what=what: torch.ask("time", what),
+        }
+        times = in_turns(repeats, turns)
+        what = f"`{name}`, {what}, against PyTorch"
+        rows.append(faster(what, f"{clips} clips", times["keras"], times["torch"], least=1.0))
     return rows
 
 
@@ -101,7 +122,7 @@ def markdown(rows, facts):
             *(row.markdown() for row in rows),
             "",
             measured(facts),
-            f"- Largest difference between the scores of Keras and PyTorch with the same weights: {agreement}.",
+            f"- Largest difference between Keras and PyTorch with the same weights: {agreement}.",
         ]
     )
 
@@ -145,6 +166,14 @@ def waveforms(name, samples):
     return (0.1 * rng.standard_normal((MODELS[name][2], samples))).astype("float32")
 
 
+def layer_case():
+    """Returns what goes into the layer (clips, frames, bands, channels), and what training wants of it."""
+    rng = np.random.default_rng(0)
+    clips, *sizes, _ = LAYER_INPUT
+    wanted = (clips, *(size // LAYER_STRIDES for size in sizes), LAYER_FILTERS)
+    return [rng.standard_normal(shape).astype("float32") for shape in (LAYER_INPUT, wanted)]
+
+
 def targets(count):
     return (np.random.default_rng(1).uniform(size=(count, 50)) < 0.1).astype("float32")
 
@@ -153,13 +182,8 @@ class Torch:
     """The peer: its network behind a front-end of torch.stft, Adam, binary cross-entropy."""
 
     def prepare(self, name, folder):
-        import torch
-
-        sys.path.insert(0, str(HERE.parent / "tests"))
-        import torch_peers
-
-        torch.set_num_threads(CORES)
-        self.torch = torch
+        torch, torch_peers = self.begin()
+        self.loss = torch.nn.functional.binary_cross_entropy_with_logits
         peer, bands, _ = MODELS[name]
         self.body = torch_peers.randomised(getattr(torch_peers, peer)(), seed=0)
         self.frontend = {None: self.raw, "harmonic": self.harmonic}.get(bands, self.log_mel)
@@ -174,6 +198,29 @@ class Torch:
         self.optimiser = torch.optim.Adam(self.body.parameters(), lr=1e-4)
         with torch.no_grad():
             np.save(f"{folder}/torch.npy", torch.sigmoid(self.network(self.x)).numpy())
+
+    def begin(self):
+        import torch
+
+        sys.path.insert(0, str(HERE.parent / "tests"))
+        import torch_peers
+
+        torch.set_num_threads(CORES)
+        self.torch = torch
+        return torch, torch_peers
+
+    def prepare_layer(self, folder):
+        torch, torch_peers = self.begin()
+        bands, channels = LAYER_INPUT[2:]
+        peer = torch_peers.GroupedBandwiseConv(channels, LAYER_FILTERS, bands // LAYER_STRIDES, LAYER_STRIDES)
+        self.body, self.frontend = torch_peers.randomised(peer, seed=0), lambda x: x
+        self.loss = torch.nn.functional.mse_loss
+        # Each side has its own layout from the beginning: (clips, channels, bands, frames) here.
+        self.x, self.y = (torch.tensor(value).permute(0, 3, 2, 1).contiguous() for value in layer_case())
+        self.optimiser = torch.optim.Adam(self.body.parameters(), lr=1e-4)
+        np.savez(f"{folder}/layer.npz", **{name: value.numpy() for name, value in self.body.state_dict().items()})
+        with torch.no_grad():
+            np.save(f"{folder}/torch.npy", self.network(self.x).permute(0, 3, 2, 1).numpy())
 
     def raw(self, x):
         return x[:, None]
@@ -208,7 +255,7 @@ class Torch:
             return
         self.body.train()
         self.optimiser.zero_grad()
-        loss = self.torch.nn.functional.binary_cross_entropy_with_logits(self.network(self.x), self.y)
+        loss = self.loss(self.network(self.x), self.y)
         loss.backward()
         self.optimiser.step()
         loss.item()
@@ -235,6 +282,24 @@ class Keras:
         self.y = targets(len(self.x))
         np.save(f"{folder}/keras.npy", self.model.predict_on_batch(self.x))
 
+    def prepare_layer(self, folder):
+        import keras
+        import tensorflow as tf
+
+        from tfmusictag import layers
+
+        tf.config.threading.set_intra_op_parallelism_threads(CORES)
+        inputs = keras.Input(LAYER_INPUT[1:])
+        layer = layers.FrequencyDependentConv2D(LAYER_FILTERS, LAYER_STRIDES)
+        self.model = keras.Model(inputs, layer(inputs))
+        weights = np.load(f"{folder}/layer.npz")
+        rows, channels = LAYER_INPUT[2] // LAYER_STRIDES, LAYER_INPUT[3]
+        kernel = weights["weight"].reshape(rows, LAYER_FILTERS, channels, 3, 3)  # over (bands, frames)
+        layer.set_weights([kernel.transpose(0, 4, 3, 2, 1), weights["bias"].reshape(rows, LAYER_FILTERS)])
+        self.model.compile("adam", "mean_squared_error", jit_compile=False)
+        self.x, self.y = layer_case()
+        np.save(f"{folder}/keras.npy", self.model.predict_on_batch(self.x))
+
     def export(self, folder):
         import tfmusictag
 
@@ -243,6 +308,8 @@ class Keras:
     def time(self, what):
         if what == "training step":
             self.model.train_on_batch(self.x, self.y)
+        elif what == "predict":
+            self.model.predict(self.x[:1], verbose=0)
         else:
             self.model.predict_on_batch(self.x if what == "forward" else self.x[:1])
 

@@ -49,5 +49,18 @@ def normalise(x, gamma, beta, mean, variance, epsilon=1e-3):
     return gamma * (x - mean) / np.sqrt(variance + epsilon) + beta
 
 
+def shake(model, seed=3):
+    """Gives every weight, those of normalisations included, a random number of a size that works; returns the model."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        elif len(weight.shape) == 1:
+            weight.assign(rng.normal(0.0, 0.1, weight.shape))
+        else:
+            weight.assign(rng.normal(0.0, np.prod(weight.shape[:-1]) ** -0.5, weight.shape))
+    return model
+
+
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))

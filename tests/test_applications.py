@@ -169,6 +169,11 @@ def test_softmax_is_for_tags_that_exclude_each_other():
     np.testing.assert_allclose(scores.sum(axis=1), 1.0, atol=1e-6)
 
 
+def test_the_wide_musicnn_of_the_million_songs():
+    model = tmt.create("musicnn_won", middle_filters=512, units=500)
+    assert contract.count(model.trainable_weights) == 7_972_000
+
+
 @pytest.mark.parametrize("pools, frames", [("mtat", 66), ("msd", 64)])
 def test_the_shortest_vgg_has_one_step_left(pools, frames):
     model = tmt.create("vgg", filters=2, pools=pools, include_frontend=False, input_shape=(frames, 96, 1))

@@ -546,7 +546,7 @@ def test_resume_needs_a_file(run, stub, songs):
         ("card muscinn", "received 'muscinn'. Did you mean 'musicnn'?"),
         ("card", "required: name"),
         ("export x.tflite --model crnm", "received 'crnm'. Did you mean 'crnn'?"),
-        ("export x.tflite --model musicnn_big", "`--weights` must be given"),
+        ("export x.tflite --model musicnn_big", "`weights` must be a path"),
         ("export x.tflite --representative a.wav", "`--representative` goes with --quantization int8"),
         ("export x.tflite --quantization int8", "`--representative` must name some real music"),
         ("export x.tflite --quantization int7", "received 'int7'. Did you mean 'int8'?"),
@@ -653,10 +653,42 @@ def test_list_names_the_models_and_their_weights(run):
     }
     ports = {row["name"]: row["ports"] for row in json_lines(out)}
     assert (ports["fcn"], ports["fcn4"]) == ("Won's PyTorch files", None)
-    assert "(weights: Won's PyTorch files)" in run("list", "fcn", "--format", "text")[1]
-    assert "(weights: none)" in run("list", "fcn4", "--format", "text")[1]
-    assert [line.split()[0] for line in run("list", "mus*", "--format", "text")[1].splitlines()] == tmt.list_models(
-        "mus*"
+
+
+def test_list_fits_a_terminal_and_says_what_was_measured(run):
+    head, *lines = run("list", "--format", "text")[1].splitlines()
+    assert head.split() == ["model", "parameters", "mult-adds", "MB", "f32", "int8", "ms", "input"]
+    assert [line.split()[0] for line in lines] == tmt.list_models()
+    assert max(map(len, [head, *lines])) <= 80
+    (row,) = json_lines(run("list", "fcn", "--format", "json")[1])
+    (line,) = [line.split() for line in lines if line.startswith("fcn ")]
+    size_mb = row["size_mb"]
+    assert line[1:3] == [f"{row['parameters']:,}", f"{row['multiply_adds'] / 1e6:,.0f}"]
+    assert [float(cell) for cell in line[4:7]] == pytest.approx(
+        [size_mb["float32"], size_mb["int8"], row["latency_ms"]], rel=0.01
+    )
+    assert line[7:] == ["29", "s,", "16", "kHz"]
+    assert run("list", "zz*", "--format", "text")[:2] == (0, "")
+
+
+def test_list_long_says_all_of_each_model(run):
+    out = run("list", "fcn*", "--long")[1]
+    first, second, third = out.split("\nfcn")
+    for text in (
+        "SMC 2020",
+        "mtat .",
+        "jamendo_top50 .",
+        "latency:",
+        "multiply-adds:",
+        "MB: float32 / float16 / dynamic",
+    ):
+        assert text in first
+    assert "weights:       Won's PyTorch files" in first
+    assert "weights:       none" in second
+    assert "published:     msd_unsaid AUC .8595" in third
+    assert run("list", "fcn", "--long", "--format", "json")[::2] == (
+        2,
+        "tfmusictag: `--long` goes with --format text; json always says all.\n",
     )
 
 

@@ -38,6 +38,7 @@ FLOORS = {
     "tagger": 6,
     "_output": 6,
     "beam": 7,
+    "explain": 7,
     "training": 7,
     "cli": 8,
     "__init__": 9,
@@ -45,6 +46,7 @@ FLOORS = {
 # TensorFlow itself, where keras.ops has no such operation or a file format is TensorFlow's own.
 MAY_IMPORT_TENSORFLOW = {
     "evaluation",
+    "explain",
     "exporting",
     "fewshot",
     "layers",

@@ -231,6 +231,17 @@ def test_the_width_of_harmonic_filters(shape):
     np.testing.assert_array_equal(layer.q.numpy(), np.float32([1.7]))
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_grouped_convolution_that_is_timed_is_the_bandwise_one(torch, peers, stride):
+    plain = peers.randomised(peers.BandwiseConv(3, 4, 6 // stride, stride), seed=1)
+    grouped = peers.GroupedBandwiseConv(3, 4, 6 // stride, stride)
+    grouped.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(2))
+    expected = plain(x)
+    assert expected.shape == (2, 4, 6 // stride, 8 // stride)
+    torch.testing.assert_close(grouped(x), expected, rtol=0, atol=1e-5)  # float32 sums of 27 products of order 1
+
+
 # --- networks -----------------------------------------------------------------------------------------------------
 
 # Catalogue name, its arguments, the peer's class and arguments, and the shape of the peer's input: (channels, bands,

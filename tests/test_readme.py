@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-IDS = ["tag", "train", "music", "papers", "few", "rendered", "features", "scattering", "phone"]
+IDS = ["tag", "explain", "train", "music", "papers", "few", "rendered", "features", "scattering", "phone"]
 
 
 def build_small(folder, monkeypatch):

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 import signals
+import slow_network
 
 import tfmusictag as tmt
 from tfmusictag.errors import ModelError
@@ -62,17 +63,7 @@ def pool(x, size=3):
 
 
 def shaken(name, **arguments):
-    """Builds a model whose every weight, those of normalisation included, is a random number of a size that works."""
-    model = tmt.create(name, classes=contract.CLASSES, **arguments)
-    rng = np.random.default_rng(3)
-    for weight in model.weights:
-        if weight.name in ("gamma", "moving_variance"):
-            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
-        elif len(weight.shape) == 1:
-            weight.assign(rng.normal(0.0, 0.1, weight.shape))
-        else:
-            weight.assign(rng.normal(0.0, np.prod(weight.shape[:-1]) ** -0.5, weight.shape))
-    return model
+    return slow_network.shake(tmt.create(name, classes=contract.CLASSES, **arguments))
 
 
 def clip(samples):

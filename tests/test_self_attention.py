@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import signals
+import slow_network as slow
 import tensorflow as tf
 
 import tfmusictag as tmt
@@ -244,3 +245,42 @@ def test_the_shortest_clip_has_one_step(name, samples):
     model = contract.tiny(name, input_shape=(samples,))
     scores = outputs(model, ["attention1_scores"], 0.3 * signals.noise(samples, seed=1)[np.newaxis])[0]
     assert scores.shape == (1, 2, 2, 2) and np.isfinite(scores).all()
+
+
+def filtered(model, name, x, padding="same", stride=1):
+    """A block of the model in NumPy: convolution, normalisation with PyTorch's constant, ReLU."""
+    y = slow.convolve(x, *model.get_layer(name).get_weights(), padding, stride)
+    return slow.relu(slow.normalise(y, *model.get_layer(f"{name}_norm").get_weights(), epsilon=1e-5))
+
+
+def raw_tokens(model, samples):
+    x = filtered(model, "conv1", np.pad(samples, ((1, 1), (0, 0))), "valid", stride=3)
+    for number in range(2, 6):
+        x = slow.max_pool(filtered(model, f"conv{number}", x), 3)
+    return filtered(model, "projection", x)
+
+
+def spec_tokens(model, log_mel):
+    x = slow.normalise(log_mel, *model.get_layer("input_norm").get_weights(), epsilon=1e-5)
+    timbral = [filtered(model, f"timbral{number}", x, ("same", "valid")).max(axis=1) for number in range(1, 7)]
+    temporal = [filtered(model, f"temporal{number}", x.mean(axis=1)) for number in range(1, 5)]
+    return filtered(model, "projection", np.concatenate([*timbral, *temporal], axis=1))
+
+
+@pytest.mark.parametrize(
+    "name, tokens, shape, steps",
+    [
+        ("self_attention_raw", raw_tokens, (5 * 243 + 241, 1), 6),  # the last step of the padding's doing
+        ("self_attention_spec", spec_tokens, (40, 96, 1), 40),
+    ],
+)
+def test_the_convolutions_are_what_numpy_computes(name, tokens, shape, steps):
+    arguments = {**tmt.card(name).tiny, "input_shape": shape, "include_frontend": False}
+    model = slow.shake(tmt.create(name, classes=contract.CLASSES, **arguments))
+    features = np.random.default_rng(6).normal(0.0, 1.0, shape).astype("float32")
+    (received,) = outputs(model, ["projection_relu"], features[np.newaxis])
+    expected = tokens(model, features)
+    assert expected.shape == (steps, 16)
+    assert (np.ptp(expected, axis=0) > 0.01).any()
+    # float32 sums through seven layers, each normalised to the order of 1.
+    np.testing.assert_allclose(received[0], expected, atol=1e-5)

@@ -182,7 +182,11 @@ def test_a_model_without_tags_is_given_them(clip):
         ({"strict": "x"}, "`strict` must be True or False; received 'x'"),
         ({"weights": 3}, "`weights` must be None, a preset's name or a path; received 3"),
         ({"model": "mine.keras"}, "must be loaded first, by tfmusictag.load_model, .*; received 'mine.keras'"),
-        ({"weights": "mtat", "labels": ("a", "b")}, "`labels` must be None with weights='mtat', which name their tags"),
+        (
+            {"weights": "mtat", "labels": "lastfm_top50"},
+            "`labels` must be None with weights='mtat', which name their own tags, those of 'magnatagatune_top50'; "
+            "received 'lastfm_top50'",
+        ),
         ({"model": "muscinn"}, "Did you mean 'musicnn'"),
         ({"model": 3}, "`model` must be a catalogue name, a .tflite file or a keras.Model; received int"),
         ({"weights": "mtatt"}, r"one of \['mtat', 'msd'\] or a path; received 'mtatt'. Did you mean 'mtat'"),

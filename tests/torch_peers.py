@@ -398,6 +398,17 @@ class BandwiseConv(nn.Module):
         return torch.cat(rows, dim=2)
 
 
+class GroupedBandwiseConv(BandwiseConv):
+    """The same as one convolution of as many groups as output bands, whose neighbours are unfolded beforehand."""
+
+    def forward(self, x):
+        padded = functional.pad(x, (1, 1, 1, 1))
+        seen = padded.unfold(2, 3, self.stride)  # (batch, inputs, bands, frames + 2, 3)
+        seen = seen.permute(0, 2, 1, 4, 3).flatten(1, 2)  # (batch, bands * inputs, 3, frames + 2)
+        found = functional.conv2d(seen, self.weight, self.bias, stride=(1, self.stride), groups=self.bands)
+        return found[:, :, 0].unflatten(1, (self.bands, -1)).transpose(1, 2)  # (batch, outputs, bands, frames)
+
+
 class BourLayer(nn.Module):
     def __init__(self, conv, outputs):
         super().__init__()

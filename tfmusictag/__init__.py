@@ -13,6 +13,7 @@ _HOMES = {
     "beam": None,
     "datasets": None,
     "evaluation": None,
+    "explain": None,
     "exporting": None,
     "fewshot": None,
     "layers": None,

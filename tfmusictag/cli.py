@@ -3,6 +3,7 @@
 import argparse
 import ast
 import contextlib
+import difflib
 import functools
 import inspect
 import json
@@ -21,6 +22,7 @@ from tfmusictag._version import __version__
 audio = lazy_module("tfmusictag.audio")
 datasets = lazy_module("tfmusictag.datasets")
 evaluation = lazy_module("tfmusictag.evaluation")
+explaining = lazy_module("tfmusictag.explain")
 exporting = lazy_module("tfmusictag.exporting")
 fewshot = lazy_module("tfmusictag.fewshot")
 plotting = lazy_module("tfmusictag.plotting")
@@ -31,8 +33,7 @@ tagger = lazy_module("tfmusictag.tagger")
 training = lazy_module("tfmusictag.training")
 logger = logging.getLogger("tfmusictag")
 
-# Of an error in a pipeline TensorFlow hands on the traceback, as text; this is its last line.
-_UNREADABLE = re.compile(r"^tfmusictag\.errors\.AudioError: (.*)$", re.MULTILINE)
+_DATASETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "datasets")
 _DONE, _SOME_FAILED, _WRONG_USAGE, _NO_MODEL, _INTERRUPTED, _NO_READER = 0, 1, 2, 3, 130, 141
 
 
@@ -59,9 +60,6 @@ def main(arguments=None):
     except Exception as error:
         if options.debug:
             traceback.print_exc()
-        if unreadable := _UNREADABLE.search(str(error)):
-            rule = "`--data` must hold files that can be decoded; `tfmusictag records build` leaves others out"
-            error = ValueError(f"{rule}. {unreadable[1]}.")
         if isinstance(error, errors.ModelError):
             print(f"tfmusictag: {error} [{error.code}]", file=sys.stderr)
             return _NO_MODEL
@@ -74,21 +72,22 @@ def main(arguments=None):
 
 @contextlib.contextmanager
 def _logging(options):
-    """Sends the package's log to standard error meanwhile, and that of tensorflow-datasets only if it is asked for."""
+    """Sends the package's log to standard error meanwhile, and those of TensorFlow only if they are asked for."""
     handler = logging.StreamHandler(sys.stderr)
     logger.addHandler(handler)
-    others = logging.getLogger("absl")
-    before = logger.level, logger.propagate, others.level
+    others = [logging.getLogger(name) for name in ("absl", "tensorflow")]
+    before = logger.level, logger.propagate, [other.level for other in others]
     logger.setLevel(logging.ERROR if options.quiet else logging.DEBUG if options.verbose else logging.INFO)
     logger.propagate = False  # absl gives the root a handler, which would say all of it again
-    if not options.verbose:
-        others.setLevel(logging.ERROR)
+    for other in () if options.verbose else others:
+        other.setLevel(logging.ERROR)
     try:
         yield
     finally:
         level, logger.propagate, of_others = before
         logger.setLevel(level)
-        others.setLevel(of_others)
+        for other, own in zip(others, of_others, strict=True):
+            other.setLevel(own)
         logger.removeHandler(handler)
 
 
@@ -114,6 +113,13 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message):
         self.exit(_WRONG_USAGE, f"{self.prog}: {message} ({self.prog} --help tells more)\n")
 
+    def parse_known_args(self, arguments=None, namespace=None):
+        """Returns what argparse does; `namespace.known` holds the options of the innermost command."""
+        found, rest = super().parse_known_args(arguments, namespace)
+        if not hasattr(found, "known"):
+            found.known = tuple(self._option_string_actions)  # argparse's own, which names them nowhere else
+        return found, rest
+
     def _check_value(self, action, value):  # argparse's own, which knows no nearest value; without it all else works
         if action.choices is not None and value not in action.choices:
             name = action.option_strings[-1] if action.option_strings else action.metavar
@@ -127,7 +133,10 @@ def _parse(arguments):
     # argparse takes inputs in one place only: `tag a.wav --top 1 b.wav` leaves b.wav over.
     unknown = [text for text in rest if not hasattr(options, "inputs") or (text.startswith("-") and text != "-")]
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        option = next((text for text in unknown if text.startswith("--")), "").partition("=")[0]
+        near = difflib.get_close_matches(option, options.known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if rest:
         options.inputs = [*options.inputs, *rest]
     return options
@@ -265,6 +274,9 @@ def _parser():
     listing = commands.add_parser("list", parents=[common], help="list the models")
     listing.add_argument("pattern", nargs="?", default="*", help="shell pattern")
     listing.add_argument("--format", choices=("text", "json"))
+    listing.add_argument(
+        "--long", action="store_true", help="with text: title, source, all sizes, published scores and weights too"
+    )
     listing.set_defaults(run=_list)
 
     card = commands.add_parser("card", parents=[common], help="tell about one model")
@@ -295,7 +307,13 @@ def _parser():
 
     stored = commands.add_parser("records", parents=[common], help="store tracks, or features of them, for training")
     actions = stored.add_subparsers(dest="action", required=True, metavar="ACTION")
-    build = actions.add_parser("build", parents=[common], help="decode tagged tracks and store them")
+    writing = _Parser(add_help=False)
+    writing.add_argument("--compression", choices=("gzip",), help="[none]")
+    writing.add_argument("--threads", type=_number(int), metavar="N", help="files at a time [two a core]")
+    writing.add_argument(
+        "--max-skipped", type=_number(float, zero=True, most=1), default=0.01, metavar="SHARE", help="[0.01]"
+    )
+    build = actions.add_parser("build", parents=[common, writing], help="decode tagged tracks and store them")
     build.add_argument(
         "source",
         metavar="SOURCE",
@@ -303,20 +321,18 @@ def _parser():
     )
     build.add_argument("--manual-dir", metavar="DIR", help="where a dataset's files lie as they were published")
     build.add_argument("--table", metavar="CSV", help="the tags of a folder: path, then tags, or one column a tag")
+    build.add_argument(
+        "--tags", type=_labels, metavar="L", help="the tags that a folder may have: a file with one a line, or a list"
+    )
     build.add_argument("--output", required=True, metavar="DIR", help="folder of the shards and their manifest")
     build.add_argument("--sample-rate", type=_number(int), default=16_000, metavar="HZ", help="[16000]")
     build.add_argument("--shards", type=_number(int), default=16, metavar="N", help="files a split, at most [16]")
-    build.add_argument("--compression", choices=("gzip",), help="[none]")
     build.add_argument(
         "--shard", type=_shard, metavar="I/N", help="take only every Nth track, beginning with the Ith; then merge"
     )
-    build.add_argument("--threads", type=_number(int), metavar="N", help="files at a time [two a core]")
-    build.add_argument(
-        "--max-skipped", type=_number(float, zero=True, most=1), default=0.01, metavar="SHARE", help="[0.01]"
-    )
     build.add_argument("--overwrite", action="store_true", help="replace the records in the folder")
     build.set_defaults(run=_records_build)
-    features = actions.add_parser("features", parents=[common], help="compute and store the features of files")
+    features = actions.add_parser("features", parents=[common, writing], help="compute and store the features of files")
     features.add_argument("inputs", nargs="+", metavar="PATH", help="files, folders, or - for a list on standard input")
     features.add_argument("--recursive", action="store_true", help="descend into folders")
     features.add_argument("--output", required=True, metavar="DIR", help="folder of the shards and their manifest")
@@ -396,6 +412,7 @@ def _parser():
         metavar="N",
         help="of the bootstrap for intervals [1000]",
     )
+    evaluate.add_argument("--compare", action="store_true", help="measure the first of two models against the second")
     evaluate.set_defaults(run=_evaluate)
     robustness = commands.add_parser(
         "robustness",
@@ -421,6 +438,30 @@ def _parser():
     few.add_argument("--picture", metavar="FILE", help="the curve, such as curve.png")
     few.add_argument("--overwrite", action="store_true", help="replace the files")
     few.set_defaults(run=_fewshot)
+
+    probe = commands.add_parser(
+        "probe", parents=[common, data, seeded], help="compare presets on your own tags, by heads on their embeddings"
+    )
+    probe.add_argument(
+        "--presets",
+        nargs="+",
+        required=True,
+        metavar="MODEL:WEIGHTS",
+        help="such as musicnn:mtat vgg:msd vggish:vggish_model.ckpt",
+    )
+    probe.add_argument("--head", nargs="+", choices=("linear", "mlp"), default=["linear"], help="one or both [linear]")
+    probe.add_argument("--split", default="train", help="to learn from [train]")
+    probe.add_argument(
+        "--validation",
+        type=lambda text: None if text == "none" else text,
+        default="validation",
+        metavar="SPLIT",
+        help="to choose learning rates on; none takes a part of --split [validation]",
+    )
+    probe.add_argument("--test", default="test", metavar="SPLIT", help="to measure on [test]")
+    probe.add_argument("--output", required=True, metavar="FILE", help="the table, a .csv file")
+    probe.add_argument("--overwrite", action="store_true", help="replace the file")
+    probe.set_defaults(run=_probe)
 
     plot = commands.add_parser(
         "plot",
@@ -461,6 +502,51 @@ def _parser():
     )
     plot.add_argument("--overwrite", action="store_true", help="replace the picture")
     plot.set_defaults(run=_plot)
+
+    explain = commands.add_parser(
+        "explain",
+        usage="%(prog)s [options] [FILE] [PICTURE]",
+        parents=[common],
+        help="draw why a model gives a file a tag, or what its filters have become",
+    )
+    explain.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="FILE PICTURE",
+        help="the audio, which --method filters and harmonic_filters do without, and the picture, whose ending chooses "
+        "the format [in this folder, named after FILE or the model]",
+    )
+    explain.add_argument(
+        "--model",
+        default="musicnn",
+        metavar="NAME",
+        help="catalogue name, a run's folder or a .keras file [musicnn]",
+    )
+    explain.add_argument(
+        "--weights", metavar="W", help="preset or path of weights of a catalogue name [its first preset]"
+    )
+    explain.add_argument("--labels", type=_labels, metavar="L", help=_LABELS)
+    explain.add_argument(
+        "--tag", action="append", metavar="TAG", help="what to explain; several --tag with contribution [the best tag]"
+    )
+    explain.add_argument(
+        "--method",
+        choices=_EXPLANATIONS,
+        help="attention (where it goes), contribution (what a tag becomes with the attention on one moment alone), "
+        "gradient (what the tag hangs on; of any model), harmonic_filters (their bandwidths), filters (those that see "
+        "the spectrogram) [contribution of models with attention, else gradient]",
+    )
+    explain.add_argument(
+        "--start",
+        dest="start_s",
+        type=_number(float, zero=True),
+        metavar="S",
+        help="where the model's window starts, in seconds [where the tag scores highest]",
+    )
+    explain.add_argument("--layer", metavar="NAME", help="whose filters, with --method filters [all first layers']")
+    explain.add_argument("--data", metavar="FILE", help="where the numbers go as well, a .npz file")
+    explain.add_argument("--overwrite", action="store_true", help="replace the files")
+    explain.set_defaults(run=_explain)
     return parser
 
 
@@ -585,17 +671,16 @@ def _list(options):
     if not cards:
         logger.warning("no model matches %r; there are %s", options.pattern, ", ".join(applications.list_models()))
     measured = applications.measured()
+    if options.long and options.format == "json":
+        raise ValueError("`--long` goes with --format text; json always says all.")
+    if _text_wanted(options) or options.long:
+        for card in cards if options.long else ():
+            print(*applications.paragraph(card, measured.get(card.name)), sep="\n")
+        if cards and not options.long:
+            print(*applications.lines(cards, measured), sep="\n")
+        return _DONE
     for card in cards:
         facts = measured.get(card.name, {})
-        if _text_wanted(options):
-            seconds = card.input_samples / card.sample_rate
-            parameters = f"{facts['parameters'] / 1e6:7.3f} M" if facts else 9 * " "
-            weights = ", ".join(card.presets) or porting.project(card.name) or "none"
-            print(
-                f"{card.name:21} {parameters}  {seconds:5.1f} s at {card.sample_rate} Hz  "
-                f"{card.title} (weights: {weights})"
-            )
-            continue
         row = {
             "name": card.name,
             "title": card.title,
@@ -652,9 +737,7 @@ def _card(options):
 
 def _export(options):
     card = applications.card(options.model)
-    weights = options.weights or next(iter(card.presets), None)
-    if weights is None:
-        raise ValueError(f"`--weights` must be given with --model {card.name}, which has no preset.")
+    weights = options.weights or card.default_weights()
     if options.to == "saved_model":
         for argument in ("quantization", "layer", "representative", "labels"):
             if getattr(options, argument):
@@ -749,9 +832,6 @@ def _records_build(options):
         table,
         audio_folder=folder,
         sample_rate=options.sample_rate,
-        compression=options.compression,
-        max_skipped=options.max_skipped,
-        threads=options.threads,
     )
     return _records(options, len(table), write)
 
@@ -761,9 +841,12 @@ def _tracks(options):
     if os.path.isdir(options.source):
         if options.manual_dir:
             raise ValueError(f"`--manual-dir` goes with the name of a dataset; {options.source} is a folder.")
-        return datasets.files("tagged_folder", options.source, datasets.folder_config(table=options.table))
-    if options.table:
-        raise ValueError(f"`--table` goes with a folder; {options.source} is none.")
+        tags = None if options.tags is None else vocabulary.resolve(options.tags)
+        config = datasets.folder_config(table=options.table, tags=tags)
+        return datasets.files("tagged_folder", options.source, config)
+    for name in ("table", "tags"):
+        if getattr(options, name):
+            raise ValueError(f"`--{name}` goes with a folder; {options.source} is none.")
     if options.manual_dir is None:
         raise ValueError("`--manual-dir` must be given with the name of a dataset.")
     return datasets.files(options.source, options.manual_dir)
@@ -790,13 +873,16 @@ def _records(options, tracks, write):
             manifest = write(
                 folder=options.output,
                 shards=options.shards,
+                compression=options.compression,
+                max_skipped=options.max_skipped,
+                threads=options.threads,
                 overwrite=options.overwrite,
                 report=lambda path, error: progress.step(),
             )
     finally:
         progress.clear()
     for row in manifest["skipped"]:
-        _print_failure(row["path"], row["code"], row["message"])
+        _print_failure(row["path"], row["code"], row["message"], **{key: row[key] for key in ("line",) if key in row})
     done, skipped = manifest["examples"], len(manifest["skipped"])
     level = logging.INFO if progress.shown else logging.DEBUG
     logger.log(level, "%d examples stored, %d files skipped, %.1f s", done, skipped, time.monotonic() - started_s)
@@ -810,8 +896,8 @@ def _records_verify(options):
     return _SOME_FAILED if faults else _DONE
 
 
-def _print_failure(path, code, message):
-    print(json.dumps(tagger.Failure(path, code, message).to_dict()), flush=True)
+def _print_failure(path, code, message, **where):
+    print(json.dumps({**tagger.Failure(path, code, message).to_dict(), **where}), flush=True)
 
 
 # --- training and evaluation --------------------------------------------------------------------------------------
@@ -836,7 +922,7 @@ def _train(options):
         seed=options.seed,
         precision=options.precision,
         devices=options.devices,
-        report=_say_epoch,
+        report=False if options.quiet else _say_epoch,
         **where,
     )
     print(os.path.join(run.folder, training.MODEL))
@@ -844,15 +930,12 @@ def _train(options):
 
 
 def _say_epoch(row):
-    logger.info(
-        "epoch %d: loss %.4f, validation: loss %.4f, ROC-AUC %.4f, PR-AUC %.4f; %.1f s",
-        *(row[name] for name in ("epoch", "loss", "val_loss", "val_roc_auc", "val_pr_auc", "seconds")),
-    )
+    logger.info("%s", training.epoch_line(row))
 
 
 def _data(options):
     """Returns the tracks of `--data` for a pipeline, and where they are."""
-    _check_data_dir(options)
+    _check_data(options)
     if not os.path.isdir(options.data):
         return options.data, {"data_dir": options.data_dir}
     if records.manifest.held(options.data) is not None:
@@ -861,9 +944,26 @@ def _data(options):
     return table, {"audio_folder": folder}
 
 
-def _check_data_dir(options):
-    if options.data_dir and os.path.isdir(options.data):
-        raise ValueError(f"`--data-dir` goes with the name of a dataset; {options.data} is a folder.")
+def _check_data(options):
+    """Refuses what can be no dataset, or is nearly the name of a folder, before tfds is asked, which takes seconds."""
+    if os.path.isdir(options.data):
+        if options.data_dir:
+            raise ValueError(f"`--data-dir` goes with the name of a dataset; {options.data} is a folder.")
+        return
+    above, name = os.path.split(options.data.rstrip(os.sep))
+    built = options.data_dir or os.environ.get("TFDS_DATA_DIR") or os.path.expanduser("~/tensorflow_datasets")
+    root = re.match(r"\w+", options.data)  # a configuration and a version may follow
+    if root and any(os.path.isdir(os.path.join(folder, root[0])) for folder in (_DATASETS, built)):
+        return
+    folders = []
+    with contextlib.suppress(OSError):
+        folders = [entry.name for entry in os.scandir(above or ".") if entry.is_dir()]
+    near = difflib.get_close_matches(name, folders, n=1, cutoff=0.7)
+    if near or os.path.exists(options.data) or options.data.startswith((".", os.sep)):
+        hint = f" Did you mean {os.path.join(above, near[0])!r}?" if near else ""
+        raise ValueError(
+            f"`--data` must be a folder, or the name of a dataset that tfds has built; received {options.data!r}.{hint}"
+        )
 
 
 def _evaluate(options):
@@ -874,10 +974,17 @@ def _evaluate(options):
         threshold=options.threshold,
         single_label=options.single_label,
         draws=options.draws,
+        compare=options.compare,
     )
     intervals = {name: " ({:.4f} to {:.4f})".format(*ends) for name, ends in found.intervals.items()}
     for name, value in found.measures.items():
         print(f"{name} {value:.4f}{intervals.get(name, '')}")
+    for name in ("roc_auc_macro", "pr_auc_macro") if options.compare else ():
+        by = getattr(found.comparison, name)
+        print(
+            f"{name}_difference {by.difference:+.4f} ({by.low:+.4f} to {by.high:+.4f}), "
+            f"better in {by.better:.1%} of the draws"
+        )
     if found.left_out:
         logger.warning("left out, since no track has them or all have: %s", ", ".join(found.left_out))
     return _DONE
@@ -911,7 +1018,7 @@ def _judge(options, measure, **more):
 
 
 def _fewshot(options):
-    _check_data_dir(options)
+    _check_data(options)
     for path in filter(None, (options.output, options.picture)):
         _output.check_target(path, options.overwrite)
     given = {"methods": options.methods, "examples": options.examples}
@@ -925,6 +1032,24 @@ def _fewshot(options):
         **{name: value for name, value in given.items() if value is not None},
     )
     print(table.groupby(["method", "examples"], sort=False)["accuracy"].mean().round(4).to_string())
+    return _DONE
+
+
+def _probe(options):
+    _check_data(options)
+    _output.check_target(options.output, options.overwrite)
+    table = fewshot.compare_presets(
+        options.data,
+        options.presets,
+        options.head,
+        seed=options.seed,
+        train_split=options.split,
+        validation_split=options.validation,
+        test_split=options.test,
+        table_path=options.output,
+        data_dir=options.data_dir,
+    )
+    print(table.round({"roc_auc": 4, "pr_auc": 4, "head_s": 1, "features_s": 1}).to_string(index=False))
     return _DONE
 
 
@@ -947,10 +1072,15 @@ def _plot(options):
         raise ValueError(f"--kind {options.kind} takes {' '.join(names)}; received {' '.join(options.inputs)!r}.")
     *source, path = options.inputs
     _output.check_target(path, options.overwrite)
+    return _picture(path, source, lambda part: draw(part, *source, **given))
+
+
+def _picture(path, source, draw):
+    """Writes a picture, which takes its name when it is whole, and says so; or what is wrong with its one input."""
     name, ending = os.path.splitext(os.path.realpath(path))
     part = f"{name}.part{ending}"
     try:
-        draw(part, *source, **given)
+        draw(part)
         os.replace(part, name + ending)
     except errors.AudioError as error:
         _output.complain(tagger.Failure(*source, error.code, str(error)).to_dict())
@@ -993,6 +1123,59 @@ _PICTURE_FLAGS = {
     **{"model": "--model", "weights": "--weights", "labels": "--labels", "top": "--top", "hop_s": "--hop-s"},
     **{"start_s": "--start", "duration_s": "--duration"},
 }
+
+# Of the model alone, without a file.
+_OF_MODEL = ("harmonic_filters", "filters")
+_EXPLANATIONS = ("attention", "contribution", "gradient", *_OF_MODEL)
+
+
+def _explain(options):
+    with_file = options.method not in _OF_MODEL
+    names = ("FILE", "PICTURE") if with_file else ("PICTURE",)
+    if with_file and not options.inputs:
+        raise ValueError(f"the following arguments are required: FILE (not with --method {' or '.join(_OF_MODEL)})")
+    if len(options.inputs) > len(names):
+        raise ValueError(
+            f"explain takes {' '.join(names)}{'' if with_file else f' with --method {options.method}'}; received "
+            f"{' '.join(options.inputs)!r}."
+        )
+    for argument, allowed in (("tag", with_file), ("start_s", with_file), ("layer", options.method == "filters")):
+        if getattr(options, argument) is not None and not allowed:
+            flag = "--start" if argument == "start_s" else f"--{argument}"
+            goes_with = "--method filters" if argument == "layer" else "a FILE"
+            received = "no --method" if options.method is None else f"--method {options.method}"
+            raise ValueError(f"`{flag}` goes with {goes_with}; received {received}.")
+    source, picture = options.inputs[: len(names) - 1], options.inputs[len(names) - 1 :]
+    picture = picture[0] if picture else _picture_name(source, options)
+    for path in filter(None, (picture, options.data)):
+        _output.check_target(path, options.overwrite)
+    if options.data is not None and not options.data.endswith(".npz"):
+        raise ValueError(f"`--data` must end in .npz; received {options.data!r}.")
+
+    def draw(part):
+        found = explaining.explain(
+            *source,
+            model=options.model,
+            weights=options.weights,
+            labels=options.labels,
+            tag=options.tag,
+            method=options.method,
+            start_s=options.start_s,
+            layer=options.layer,
+            path=part,
+        )
+        if options.data is not None:
+            found.save(options.data)
+        for line in found.summary().splitlines():
+            logger.info("%s", line)
+
+    return _picture(picture, source, draw)
+
+
+def _picture_name(source, options):
+    """Returns the name of a picture that got none: in this folder, after the file or else the model."""
+    stem, _ = os.path.splitext(os.path.basename(os.path.abspath(source[0] if source else options.model)))
+    return f"{stem}-{options.method or 'explained'}.png"
 
 
 if __name__ == "__main__":

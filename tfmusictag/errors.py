@@ -1,6 +1,11 @@
 """Errors that a caller may want to tell apart: each has a stable, short `code` beside its readable text."""
 
+import contextlib
 import os
+import re
+
+# Of an error in a pipeline TensorFlow hands on the traceback, as text; this is its last line.
+_IN_PIPELINE = re.compile(r"^tfmusictag\.errors\.AudioError: (.*)$", re.MULTILINE)
 
 
 class TfmusictagError(Exception):
@@ -33,6 +38,21 @@ def came(received, allowed):
     near = difflib.get_close_matches(str(received).lower(), by_lower, n=1, cutoff=0.5)
     hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     return f"received {received!r}.{hint}"
+
+
+@contextlib.contextmanager
+def decoded(argument):
+    """Raises, in place of TensorFlow's error with a traceback as its text, a ValueError that names the file."""
+    try:
+        yield
+    except Exception as error:
+        found = _IN_PIPELINE.search(str(error))
+        if found is None:
+            raise
+        raise ValueError(
+            f"`{argument}` must hold files that can be decoded; `tfmusictag records build` leaves others out. "
+            f"{found[1]}."
+        ) from error
 
 
 def missing_extra(package, extra):

@@ -95,7 +95,7 @@ class _Preset:
         self._named = card.labels_of(weights, labels)
         self.name = card.name
         self.weights = weights
-        self.framing = card.framing
+        self.framing = card.framing_of(weights)
         self.features = card.features
         self.tags = functools.cache(self._tags)
         self.embedding = functools.cache(self._embedding)
@@ -207,9 +207,7 @@ def listener(model, weights, runtime, labels=None):
     elif isinstance(model, str):
         card = applications.card(model)
         if weights is None:
-            if not card.presets:
-                raise ValueError(f"`weights` must be a path with model={model!r}, which has no preset; received None.")
-            weights = next(iter(card.presets))
+            weights = card.default_weights()
         if not isinstance(weights, str | os.PathLike):
             raise ValueError(f"`weights` must be None, a preset's name or a path; received {weights!r}.")
         # Presets are known by name; a path is left to the application to judge.

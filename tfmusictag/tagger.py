@@ -151,7 +151,8 @@ class Tagger:
             front-end and labels of this package.
         weights: a preset's name or a path of weights; None takes the model's first preset. Not with a file or model.
         labels: the tags of weights from a path, or of a model or file that names none: a sequence in output order, or
-            the name of a list in `tfmusictag.vocabulary`. Embeddings can do without.
+            the name of a list in `tfmusictag.vocabulary`. A file of weights stores no tags, so any list of as many
+            passes: that they are the ones that it was trained on is yours to know. Embeddings can do without.
         hop_s: seconds from window to window; None lets them follow each other without a gap.
         aggregate: `"mean"` or `"max"` of the windows.
         pad: what a clip shorter than a window is filled with: `"repeat"`, itself, or `"zero"`.

@@ -4,9 +4,20 @@ from tfmusictag.applications import _catalogue
 from tfmusictag.applications._assembly import load_model
 from tfmusictag.applications._catalogue import Card, Preset, card, create, list_models
 from tfmusictag.applications._frontends import list_frontends
-from tfmusictag.applications._table import measured
+from tfmusictag.applications._table import lines, measured, paragraph
 
-__all__ = ["Card", "Preset", "card", "create", "list_frontends", "list_models", "load_model", "measured"]
+__all__ = [
+    "Card",
+    "Preset",
+    "card",
+    "create",
+    "lines",
+    "list_frontends",
+    "list_models",
+    "load_model",
+    "measured",
+    "paragraph",
+]
 
 
 def __getattr__(name):

@@ -1,5 +1,6 @@
 """What every application would repeat: checks of the common arguments, the two ends of the graph, the weights."""
 
+import functools
 import os
 
 from tfmusictag import errors, layers, porting
@@ -61,15 +62,22 @@ def assemble(
     own = frontend()
     chosen = _frontends.choose(frontend_choice, own)
     if include_frontend:
-        inputs = _input(input_tensor, input_shape, (card.input_samples,), "waveform")
-        features = chosen(inputs)
+        inputs = _input(input_tensor, input_shape, (card.input_samples,), "waveform", keras.layers.InputLayer)
+        start, gate = _gate(inputs, "samples")
+        features = chosen(start)
     else:
         if features_shape is None:
             features_shape = chosen.compute_output_shape((None, card.input_samples))[1:]
-        features = inputs = _input(input_tensor, input_shape, features_shape, "features")
+        # What it wants is said by its first layer, which a new name and a network built around it leave as it is.
+        layer = functools.partial(layers.FeaturesInput, chosen.facts())
+        inputs = _input(input_tensor, input_shape, features_shape, "features", layer)
+        start, gate = _gate(inputs, "samples" if len(features_shape) == 2 else "frames")
+        features = start
 
     maps = trunk(features)
     maps = maps if isinstance(maps, list) else [maps]
+    if gate is not None:
+        gate.least = _least_length(inputs, maps, chosen if include_frontend else None)
     embedding = keras.layers.Identity(name="embedding")(head(*maps))  # (batch, width)
     x = keras.layers.Dropout(dropout, name="embedding_dropout")(embedding)
     if classifier is None:
@@ -83,7 +91,9 @@ def assemble(
         source = keras.utils.get_source_inputs(input_tensor)
         source = source[0] if len(source) == 1 else source
     model = keras.Model(source, tags, name=name)
-    if weights is not None:
+    if not include_frontend and isinstance(weights, str) and _is_bundled(card, weights):
+        _take(model, card.build(weights=weights))  # whose file has the front-end's weights as well
+    elif weights is not None:
         porting.load_weights(
             model,
             weights,
@@ -99,6 +109,16 @@ def assemble(
     # The whole network was built and loaded, so that a file's weights always meet the layers they were saved from.
     feature_map = maps[-1] if pooling is None else _POOLING[pooling](maps[-1])
     return keras.Model(source, feature_map, name=name)
+
+
+def _is_bundled(card, weights):
+    return weights in card.presets and isinstance(card.presets[weights].source, porting.Bundled)
+
+
+def _take(model, whole):
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights(whole.get_layer(layer.name).get_weights())
 
 
 def _pool(layer):
@@ -137,8 +157,8 @@ def _check(card, *, include_top, weights, pooling, classes, classifier_activatio
             )
 
 
-def _input(input_tensor, input_shape, default_shape, name):
-    """Returns the Keras tensor that the network starts from."""
+def _input(input_tensor, input_shape, default_shape, name, layer):
+    """Returns the Keras tensor that the network starts from, the user's or that of a new `layer`."""
     if hasattr(input_shape, "as_list"):  # a tf.TensorShape, as datasets give
         input_shape = tuple(input_shape.as_list())
     if input_shape is not None and (
@@ -150,7 +170,7 @@ def _input(input_tensor, input_shape, default_shape, name):
             f"`input_shape` must be a shape like {default_shape}, without the batch; received {input_shape!r}."
         )
     if input_tensor is None:
-        return keras.Input(tuple(input_shape or default_shape), name=name, dtype="float32")
+        return layer(shape=tuple(input_shape or default_shape), name=name, dtype="float32").output
     if not keras.backend.is_keras_tensor(input_tensor):
         raise ValueError(
             f"`input_tensor` must be a Keras tensor, as keras.Input gives; received {type(input_tensor).__name__}."
@@ -164,6 +184,43 @@ def _input(input_tensor, input_shape, default_shape, name):
             f"shape {(None, *shape)}."
         )
     return input_tensor
+
+
+# More samples than any clip has: 2 days at 44.1 kHz, 2 ** 33.
+_LONGEST = 2**33
+
+
+def _gate(inputs, unit):
+    """Returns what the network starts from and, before an input of any length, the layer that refuses short ones."""
+    if inputs.shape[1] is not None:
+        return inputs, None
+    gate = layers.LeastLength(unit=unit, name="least_length")
+    return gate(inputs), gate
+
+
+def _least_length(inputs, maps, frontend):
+    """Finds the shortest input that leaves something in every layer up to `maps`, by halves and from shapes alone."""
+    found = [layer for layer in keras.Model(inputs, maps).layers if not isinstance(layer, keras.layers.InputLayer)]
+    network = keras.Model(inputs, [layer.output for layer in found])
+
+    def suffices(length):
+        try:
+            if frontend is not None:
+                frontend.check(length)
+            shapes = network.compute_output_shape((1, length, *inputs.shape[2:]))
+        except ValueError:  # of a layer that has nothing to look at
+            return False
+        return all(size is None or size > 0 for shape in shapes for size in shape)
+
+    least, most = 0, 1
+    while not suffices(most):
+        least, most = most, 2 * most
+        if most > _LONGEST:
+            return 1  # what such a network lacks is no length
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (least, middle) if suffices(middle) else (middle, most)
+    return most
 
 
 def load_model(path):

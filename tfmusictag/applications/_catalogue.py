@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from tfmusictag import _arguments, errors, vocabulary
 from tfmusictag.dsp.framing import Framing
+from tfmusictag.porting.bundled import Bundled
 from tfmusictag.porting.wheel import Wheel
 
 # How published scores came about; those of two protocols do not compare.
@@ -19,18 +20,30 @@ PROTOCOLS = {
     "mtat_unsaid": "MagnaTagATune, top 50 tags, folder split; whether clips without such a tag count is not said",
     "mtat_random": "MagnaTagATune, top 50 tags, random split of 25,860 clips",
     "msd": "Million Song Dataset, Last.fm's top 50 tags, 28,435 test clips",
+    "msd_unsaid": "Million Song Dataset, Last.fm's top 50 tags; how many test clips is not said",
     "jamendo_top50": "MTG-Jamendo, top 50 tags, split 0",
     "jamendo_mood": "MTG-Jamendo, moods and themes, split 0 (MediaEval 2021)",
     "jamendo_2019": "MTG-Jamendo, moods and themes, mean over tags (ML4MD 2019)",
     "songs_1m": "a private set of 1.2 million songs, trained on 1 million",
     "ballroom": "Ballroom, 8 classes, 10-fold cross-validation, accuracy",
+    "ballroom_unsaid": "Ballroom, 8 classes, accuracy on the authors' slides; neither folds nor variant are said",
     "ballroom_extended": "Extended Ballroom, random features and SVM, 10-fold cross-validation, accuracy",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """Trained weights: where they come from, which tags they give, what they learnt from, under which licence."""
+    """Trained weights: where they come from, which tags they give, what they learnt from, under which licence.
+
+    Attributes:
+        vocabulary: the name of their list of tags.
+        source: where they come from: a wheel, or a file of `saved_models/`.
+        member, licence_member: where in a wheel they and their licence are.
+        arguments: of the application, where theirs are other than its defaults.
+        framing: how a file is cut for them; None where it is as on the card.
+        rendered: whether they learnt from music that was rendered for them, and not from real music. No such preset is
+            taken without being named.
+    """
 
     name: str
     title: str
@@ -39,10 +52,12 @@ class Preset:
     metrics: str
     licence: str
     citation: str
-    source: Wheel
-    member: str
-    licence_member: str
+    source: Wheel | Bundled
+    member: str = ""
+    licence_member: str = ""
     arguments: Mapping = dataclasses.field(default_factory=dict)
+    framing: Framing | None = None
+    rendered: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +109,26 @@ class Card:
             raise errors.unknown_choice("weights", name, self.presets)
         return self.presets[name]
 
+    def default_weights(self):
+        """Returns the name of the preset that is taken where none is named: the first that learnt from real music.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for preset in self.presets.values():
+            if not preset.rendered:
+                return preset.name
+        if self.presets:
+            raise ValueError(
+                f"`weights` must be one of {list(self.presets)}, which learnt from rendered music, or a path, with "
+                f"model={self.name!r}; received None."
+            )
+        raise ValueError(f"`weights` must be a path with model={self.name!r}, which has no preset; received None.")
+
+    def framing_of(self, weights):
+        """Returns how a file is cut into windows for weights: the card's way, but for presets with one of their own."""
+        return (self.presets[weights].framing if weights in self.presets else None) or self.framing
+
     def licence_of(self, weights):
         """Returns the licence of a preset's weights; of weights from a path, that nobody stated one."""
         return self.presets[weights].licence if weights in self.presets else "not stated"
@@ -108,7 +143,8 @@ class Card:
             return None if labels is None else vocabulary.resolve(labels)
         if labels is not None:
             raise ValueError(
-                f"`labels` must be None with weights={weights!r}, which name their tags; received {labels!r}."
+                f"`labels` must be None with weights={weights!r}, which name their own tags, those of "
+                f"{self.presets[weights].vocabulary!r}; received {labels!r}."
             )
         return self.labels(weights)
 
@@ -170,6 +206,8 @@ def _checked(function):
             name, known = signature.parameters["name"].default, list(signature.parameters)
             raise TypeError(f"{name}: an argument must be one of {known}; {errors.came(unknown, known)}")
         bound = signature.bind(*args, **kwargs)
+        for name, value in _of_preset(_cards[signature.parameters["name"].default], bound.arguments).items():
+            bound.arguments.setdefault(name, value)
         for name, received in bound.arguments.items():
             if name in flags:
                 _arguments.flag(name, received)
@@ -180,6 +218,17 @@ def _checked(function):
         return function(*bound.args, **bound.kwargs)
 
     return build
+
+
+def _of_preset(card, given):
+    """Returns the arguments that a preset was trained with, and the number of its tags, if one is asked for."""
+    weights = given.get("weights")
+    if not isinstance(weights, str) or weights not in card.presets:
+        return {}
+    arguments = {"classes": len(card.labels(weights)), **card.presets[weights].arguments}
+    if given.get("input_tensor") is not None or given.get("include_frontend") is False:
+        arguments.pop("input_shape", None)  # the tensor has its own, and features are none of it
+    return arguments
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+from tfmusictag import porting
 from tfmusictag.applications import _catalogue
 
 MEASURED = pathlib.Path(__file__).with_name("models.json")
@@ -52,6 +53,34 @@ def facts(card, found):
             "latency": f"{_short(found['latency_ms'])} ms",
         }
     return {column: cells.get(column, "") for column in _COLUMNS}
+
+
+def lines(cards, found):
+    """Yields a line for each card and one above them, at most 80 characters each: latency is in ms."""
+    yield f"{'model':21} {'parameters':>10} {'mult-adds':>9} {'MB f32':>6} {'int8':>5} {'ms':>5} input"
+    for card in cards:
+        row = found.get(card.name)
+        cells = 5 * ("",)
+        if row is not None:
+            size_mb = row["size_mb"]
+            cells = (
+                f"{row['parameters']:,}",
+                f"{_short(row['multiply_adds'] / 1e6)} M",
+                f"{size_mb['float32']:.3g}",
+                f"{size_mb['int8']:.3g}",
+                _short(row["latency_ms"]),
+            )
+        numbers = "{:>10} {:>9} {:>6} {:>5} {:>5}".format(*cells)
+        yield f"{card.name:21} {numbers} {card.input_samples / card.sample_rate:.3g} s, {card.sample_rate / 1e3:g} kHz"
+
+
+def paragraph(card, found):
+    """Yields all lines of a card: what it is, what trained weights there are, every column of the table."""
+    weights = ", ".join(card.presets) or porting.project(card.name) or "none"
+    cells = facts(card, found)
+    yield cells.pop("name")
+    for name, cell in {"title": card.title, **cells, "weights": weights}.items():
+        yield f"  {name + ':':14} {cell or 'none'}" if len(name) < 14 else f"  {name}: {cell or 'not measured'}"
 
 
 def _short(value):

@@ -96,6 +96,7 @@ def CRNN(
 
 def _trunk(log_mel, filters, units):
     _checks.enough_for_pools(log_mel, [pool for _, pool in _BLOCKS])
+    _checks.enough_bands(log_mel, 1)
     x = _blocks.norm("input_norm")(log_mel)  # (batch, 1813, 96, 1)
     for number, (width, pool) in enumerate(_BLOCKS, start=1):
         # 906 x 48, 302 x 16, 75 x 4, 18 x 1

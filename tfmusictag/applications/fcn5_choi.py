@@ -33,6 +33,7 @@ _BLOCKS = ((32, (4, 2)), (128, (4, 2)), (128, (4, 2)), (192, (5, 3)), (256, (4, 
     framing=framing.Framing(SAMPLE_RATE, INPUT_SAMPLES, INPUT_SAMPLES),
     embedding_dim=_BLOCKS[-1][0],
     presets=PRESETS,
+    published={"msd_unsaid": "AUC .8595 (the narrow network), AUC .8454 (the released weights)"},
     tiny={"width": 1 / 32, "input_shape": (328_000,)},
 )
 def FCN5Choi(

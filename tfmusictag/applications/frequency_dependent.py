@@ -15,7 +15,7 @@ import dataclasses
 
 from tfmusictag import errors, layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks
+from tfmusictag.applications import _assembly, _blocks, _own_presets
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -58,7 +58,7 @@ def _framing(bands, frames):
 
 SAMPLE_RATE = _FRONTENDS[128][1]
 INPUT_SAMPLES = _samples(bands=128, frames=128)  # 133,120, 3 s
-PRESETS = {}
+PRESETS = _own_presets.presets("frequency_dependent")
 
 
 @register(

@@ -10,7 +10,7 @@ number of harmonics can be built.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks, _checks, _frontends
+from tfmusictag.applications import _assembly, _blocks, _checks, _frontends, _own_presets
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -21,7 +21,7 @@ __all__ = ["INPUT_SAMPLES", "PRESETS", "SAMPLE_RATE", "HarmonicCNN", "decode_pre
 
 SAMPLE_RATE = 16_000
 INPUT_SAMPLES = 80_000  # 5 s
-PRESETS = {}
+PRESETS = _own_presets.presets("harmonic_cnn")
 
 _HARMONICS = 6
 # Kind, width in units of `filters`, and pool over (frames, bands), of blocks 1 to 7. A block of two convolutions beside

@@ -13,7 +13,7 @@ scale, once `model.get_layer("standardize").adapt(features)` has seen those of t
 
 from tfmusictag import errors, layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly
+from tfmusictag.applications import _assembly, _own_presets
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -24,7 +24,7 @@ __all__ = ["INPUT_SAMPLES", "PRESETS", "SAMPLE_RATE", "JTFSPackNet", "decode_pre
 
 SAMPLE_RATE = 16_000
 INPUT_SAMPLES = 465_984  # a clip of MagnaTagATune, 29.124 s
-PRESETS = {}
+PRESETS = _own_presets.presets("jtfs_packnet")
 
 _PACKS = 4
 _GROUPS = 16
@@ -36,6 +36,7 @@ _FRAMES, _RATES, _SCALES = 57, 26, 9  # of the default input
     source="Raghavan, seed proposal after Anden et al. 2019 and Wang et al., ICASSP 2020; Guizilini et al., CVPR 2020",
     framing=framing.Framing(SAMPLE_RATE, INPUT_SAMPLES, INPUT_SAMPLES),
     embedding_dim=128,
+    presets=PRESETS,
     features={f"pack{index}": f"pack{index}" for index in range(1, _PACKS + 1)},
     tiny={"input_shape": (8192,), "J": 8, "Q": (4, 2), "J_fr": 2, "Q_fr": 1},
 )

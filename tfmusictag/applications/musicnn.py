@@ -12,7 +12,7 @@ padded by the tagger.
 
 from tfmusictag import layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _checks, _musicnn_inference, _musicnn_wheel
+from tfmusictag.applications import _assembly, _checks, _musicnn_inference, _musicnn_wheel, _own_presets
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -28,7 +28,7 @@ _N_FFT, _HOP_SAMPLES = 512, 256
 INPUT_SAMPLES = framing.num_samples(_FRAMES, _N_FFT, _HOP_SAMPLES)  # 48,128
 # The original cut its patches out of the log-mel spectrogram of the whole file: only the file's ends are padded.
 _FRAMING = framing.of_patches(SAMPLE_RATE, _FRAMES, _N_FFT, _HOP_SAMPLES)
-PRESETS = _musicnn_wheel.presets("musicnn")
+PRESETS = {**_musicnn_wheel.presets("musicnn"), **_own_presets.presets("musicnn")}
 
 # Vertical filters see a timbre: (name, frames, share of the bands, rounded down).
 _TIMBRAL = (("timbral_74", 7, 0.4), ("timbral_77", 7, 0.7))

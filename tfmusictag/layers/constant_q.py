@@ -82,13 +82,14 @@ class ConstantQ(_spectrogram.Banded):
         self._centre = max(frames.first_centre, reach)  # of the first frame, behind the padding
         self._pad = (self._centre - frames.first_centre, max(reach + 1 - end, 0))
 
-    def build(self, input_shape):
-        super().build(input_shape)
-        samples, least = input_shape[-1], max(self._pad) + 1
-        if self.padding != "zero" and samples is not None and samples < least:
+    def check(self, num_samples):
+        """Raises ValueError where a waveform is too short for one frame; None, an unknown length, passes."""
+        super().check(num_samples)
+        least = max(self._pad) + 1
+        if self.padding != "zero" and num_samples is not None and num_samples < least:
             raise ValueError(
                 f"the waveform must have at least {least} samples, to be reflected for bands from {self.min_freq_hz:g} "
-                f"Hz; received {samples}. A higher `min_freq_hz` or padding='zero' takes a shorter one."
+                f"Hz; received {num_samples}. A higher `min_freq_hz` or padding='zero' takes a shorter one."
             )
 
     def _of_waveform(self, waveform):

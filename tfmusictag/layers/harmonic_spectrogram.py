@@ -84,8 +84,12 @@ class HarmonicSpectrogram(_frontend.Frontend):
         """Returns how a file is cut for a network that looks at `num_samples` samples behind this layer."""
         return self._power.framing(self.sample_rate, num_samples)
 
+    def check(self, num_samples):
+        """Raises ValueError where a waveform is too short for one frame; None, an unknown length, passes."""
+        self._power.check(num_samples)
+
     def build(self, input_shape):
-        self._power.check(input_shape[-1])
+        self.check(input_shape[-1])
         self.q = self.add_weight(
             shape=(1,),
             initializer=keras.initializers.Constant(self.initial_q),

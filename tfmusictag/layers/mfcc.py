@@ -103,6 +103,10 @@ class MFCC(_frontend.Frontend):
         """Returns how a file is cut for a network that looks at `num_samples` samples behind this layer."""
         return self._log_mel.framing(num_samples)
 
+    def check(self, num_samples):
+        """Raises ValueError where a waveform is too short for one frame; None, an unknown length, passes."""
+        self._log_mel.check(num_samples)
+
     def build(self, input_shape):
         self._log_mel.build(input_shape)
         super().build(input_shape)

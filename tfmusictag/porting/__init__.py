@@ -9,7 +9,9 @@ from tfmusictag._lazy import lazy_attributes
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
+        "Bundled": "bundled",
         "Wheel": "wheel",
+        "bundled": None,
         "cache": None,
         "fetch_preset": "weights",
         "hdf5": None,

