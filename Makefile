@@ -9,11 +9,12 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$python && break; done)
 
+EXPERIMENTS := joint_scattering harmonic_filters whole_songs front_ends frequency_dependent presets
 NEWEST := .venv
 OLDEST := .venv-oldest
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: tag test test-oldest test-full lint format bench clean
+.PHONY: tag test test-oldest test-full notebooks experiments experiments-smoke lint format bench clean
 
 tag: $(NEWEST)/installed
 	@TF_CPP_MIN_LOG_LEVEL=3 $(NEWEST)/bin/tfmusictag tag --format text --model "$(MODEL)" --weights "$(WEIGHTS)" \
@@ -28,6 +29,18 @@ test-oldest: $(OLDEST)/tests-installed
 # Exports at full size: minutes of work and gigabytes of memory, so apart from the rest.
 test-full: $(NEWEST)/tests-installed
 	$(NEWEST)/bin/python -m pytest -m full $(TESTS)
+
+# Each from top to bottom, in less than three minutes.
+notebooks: $(NEWEST)/tests-installed
+	$(NEWEST)/bin/python notebooks/run.py
+
+# Hours; what has run is not run again, so that it goes on after a kill.
+experiments: $(NEWEST)/tests-installed
+	for script in $(EXPERIMENTS); do $(NEWEST)/bin/python experiments/$$script.py || exit 1; done
+
+# Every script of them on a hundred clips, a few cases each.
+experiments-smoke: $(NEWEST)/tests-installed
+	for script in $(EXPERIMENTS); do $(NEWEST)/bin/python experiments/$$script.py --smoke || exit 1; done
 
 lint: $(NEWEST)/tests-installed
 	$(NEWEST)/bin/ruff check . && $(NEWEST)/bin/ruff format --check .

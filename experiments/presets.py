@@ -1,0 +1,202 @@
+"""Trains the presets of `saved_models/` and writes their files: weights, TFLite, model cards and the manifest.
+
+    python experiments/presets.py
+
+Five models on each of the two rendered corpora, small enough that no file is over 5 MB. `--report` writes the files
+again of what is trained.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+
+import common
+
+SEED = 0
+FOLDER = common.HERE.parent / "saved_models"
+REGISTER = common.HERE.parent / "tfmusictag" / "applications" / "presets.json"
+LIMIT_BYTES, LIMIT_TOTAL_BYTES = 5_000_000, 50_000_000
+QUANTIZATIONS = ("float16", "dynamic")
+_WON = {
+    "chunks": 2,
+    "stages.0.optimizer.learning_rate": 1e-3,
+    "stages.1.epochs": 2,
+    "stages.2.epochs": 2,
+    "stages.3.epochs": 1,
+}
+
+
+def _won(epochs):
+    return {"epochs": epochs, "stages.0.epochs": epochs - 5, **_WON}
+
+
+def _cases(corpus, epochs):
+    """Lists the cases of a corpus; `epochs` of each model are what its cost allows."""
+
+    def case(model, arguments, **more):
+        name = f"{model}, {corpus}"
+        return common.Case(
+            name, model, corpus=corpus, arguments=arguments, keep=True, smoke=model == "sample_cnn", **more
+        )
+
+    return [
+        case(
+            "jtfs_packnet",
+            {"depth_filters": 4},
+            recipe="jtfs",
+            changes={"loss": "binary_crossentropy"},
+            brief={"epochs": 60},
+            frontend=common.Features("RateScale", {"J": 13, "Q": (12, 2), "J_fr": 4, "Q_fr": 2}),
+        ),
+        case(
+            "musicnn",
+            {"timbral_filters": 48, "temporal_filters": 12, "middle_filters": 32, "units": 100},
+            brief={"epochs": epochs["musicnn"], "chunks": 2, "schedule.patience": 4},
+        ),
+        case("harmonic_cnn", {"filters": 32}, brief=_won(epochs["harmonic_cnn"])),
+        case("sample_cnn", {"filters": 32}, recipe="won2020", brief=_won(epochs["sample_cnn"])),
+        case(
+            "frequency_dependent",
+            {"filters": 8, "bands": 96},
+            brief={"epochs": epochs["frequency_dependent"], "average_last": 4, "stages.0.optimizer.learning_rate": 0.1},
+            sample_rate=12_000,
+        ),
+    ]
+
+
+CORPORA = {
+    "techniques": {"musicnn": 16, "harmonic_cnn": 20, "sample_cnn": 30, "frequency_dependent": 40},
+    "ensembles": {"musicnn": 8, "harmonic_cnn": 11, "sample_cnn": 15, "frequency_dependent": 25},
+}
+TABLES = [
+    common.Table(f"Presets, {corpus}", _cases(corpus, epochs), score="pr_auc") for corpus, epochs in CORPORA.items()
+]
+
+
+def write(options):
+    """Writes all files of the trained cases."""
+    folder = options.work / "saved_models" if options.smoke else FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    register, manifest = {}, []
+    for table in TABLES:
+        for case in table.cases:
+            if common.stored(options, case, SEED):
+                told, files = _write(case, folder, options)
+                register.setdefault(case.model, {})[case.corpus] = told
+                manifest += [(case.model, case.corpus, path) for path in files]
+    _check_sizes([path for *_, path in manifest])
+    lines = ["file\tbytes\tsha256\tmodel\tpreset"]
+    for model, preset, path in manifest:
+        lines.append("\t".join((path.name, str(path.stat().st_size), _sha256(path), model, preset)))
+    if not manifest:
+        return
+    (folder / "MANIFEST.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if not options.smoke:
+        REGISTER.write_text(json.dumps(register, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(manifest)} files, {sum(path.stat().st_size for *_, path in manifest) / 1e6:.1f} MB", file=sys.stderr)
+
+
+def _write(case, folder, options):
+    """Writes what is of one preset; returns what `presets.json` says of it, and its files."""
+    import tfmusictag as tmt
+
+    trained = tmt.load_model(common.folder_of(case, SEED, options) / "model.keras")
+    vocabulary = f"rendered_{case.corpus}"
+    labels = tmt.vocabulary.labels(vocabulary)
+    arguments = dict(case.arguments)
+    if case.frontend is not None:
+        arguments |= {**case.frontend.settings, "input_shape": (round(common.CLIP_S * case.sample_rate),)}
+    model = tmt.create(case.model, classes=len(labels), **arguments)
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights(trained.get_layer(layer.name).get_weights())
+    _finalise(model)
+    model.get_layer("tags").labels = labels
+    name = f"{case.model}-{case.corpus}"
+    weights = folder / f"{name}.weights.h5"
+    tmt.porting.save_weights(model, weights)
+    paths = {quantization: folder / f"{name}-{quantization}.tflite" for quantization in QUANTIZATIONS}
+    for quantization, path in paths.items():
+        tmt.export_tflite(model, path, quantization=quantization, labels=labels, licence="MIT", overwrite=True)
+    written = folder / f"{name}.txt"
+    written.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    files = [weights, *paths.values(), written]
+    told = _told(case, vocabulary, arguments, weights, model, options)
+    card = folder / f"{name}.md"
+    card.write_text(_card(case, told, files, options), encoding="utf-8")
+    return told, [*files, card]
+
+
+def _finalise(model):
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with copies of its weights
+
+
+def _told(case, vocabulary, arguments, weights, model, options):
+    import tfmusictag as tmt
+
+    row = common.row_of(case, options, [SEED])
+    frontend = next(layer for layer in model.layers if hasattr(layer, "framing"))
+    framing = frontend.framing(model.input_shape[1])
+    return {
+        "title": f"{tmt.card(case.model).title}, on rendered {case.corpus}",
+        "vocabulary": vocabulary,
+        "training_data": f"rendered_music/{case.corpus}, {options.clips[case.corpus]:,} clips of {common.CLIP_S:g} s; "
+        "no real music",
+        "metrics": f"test ROC-AUC {row['roc_auc']['mean']:.4f}, PR-AUC {row['pr_auc']['mean']:.4f} on rendered music",
+        "arguments": arguments,
+        "framing": dataclasses.asdict(framing),
+        "file": {"filename": weights.name, "sha256": _sha256(weights), "size": weights.stat().st_size},
+    }
+
+
+def _card(case, told, files, options):
+    """Returns the model card."""
+    row = common.row_of(case, options, [SEED])
+    (_, [facts]) = common.results(case, options, seeds=[SEED])
+    given = ", ".join(f"{key}={value!r}" for key, value in told["arguments"].items())
+    lines = [
+        f'# {case.model}, weights "{case.corpus}"',
+        "",
+        f'{told["title"]}: `tfmusictag.create("{case.model}", weights="{case.corpus}")`.',
+        "",
+        f"- Arguments: {given}; {facts['parameters']:,} trainable parameters.",
+        f"- Input: {told['framing']['window_samples']:,} samples at {told['framing']['sample_rate']:,} Hz.",
+        f"- Trained on {told['training_data']}, recipe {facts['recipe']} with {facts['changes']}, seed {SEED}, "
+        f"{facts['epochs']} epochs in {facts['seconds'] / 60:.0f} minutes a core: `python experiments/presets.py`.",
+        f"- Test tracks: ROC-AUC {common.interval(row['roc_auc'])} (95 % of the draws of tracks), PR-AUC "
+        f"{row['pr_auc']['mean']:.4f}" + (f", accuracy {row['accuracy'][0]:.3f}." if "accuracy" in row else "."),
+        f"- {', '.join(f'{name} {version}' for name, version in facts['versions'].items())}; {facts['date']}.",
+        "- Licence: MIT.",
+        "",
+        "## Limits",
+        "",
+        "It has heard nothing but what FluidSynth renders of scores that a program composed. On real music its scores "
+        "mean little: it is here to try the package, to compare architectures and to begin a training with.",
+        "",
+        "| file | bytes | SHA-256 |",
+        "|---|---|---|",
+        *(f"| {path.name} | {path.stat().st_size:,} | {_sha256(path)} |" for path in files),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _check_sizes(paths):
+    large = [path.name for path in paths if path.stat().st_size > LIMIT_BYTES]
+    total = sum(path.stat().st_size for path in paths)
+    if large or total > LIMIT_TOTAL_BYTES:
+        sys.exit(f"files are at most {LIMIT_BYTES:,} bytes, {LIMIT_TOTAL_BYTES:,} in all; {large}, {total:,} in all")
+
+
+def _sha256(path):
+    import hashlib
+
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(common.main("presets", __doc__, TABLES, after=write))

@@ -1,0 +1,122 @@
+"""Presets of our own: files that come with the package, checked before they are opened, and never taken unasked."""
+
+import csv
+import hashlib
+import pathlib
+
+import numpy as np
+import pytest
+
+import tfmusictag as tmt
+from tfmusictag import errors, porting
+from tfmusictag.applications import _own_presets
+from tfmusictag.datasets.rendered_music import _ensembles, _techniques
+from tfmusictag.porting import bundled
+
+SAVED = pathlib.Path(__file__).parents[1] / "saved_models"
+ARGUMENTS = {"filters": 2, "harmonics": 3}
+FRAMING = {"sample_rate": 16_000, "window_samples": 80_000, "hop_samples": 80_000}
+PRESETS = [(name, preset) for name, told in _own_presets.listed().items() for preset in told]
+
+
+@pytest.fixture
+def bundle(tmp_path, monkeypatch):
+    """A preset `techniques` of `harmonic_cnn`, narrow and untrained, in a folder of its own; returns the model."""
+    model = tmt.create("harmonic_cnn", classes=10, **ARGUMENTS)
+    path = tmp_path / "harmonic_cnn-techniques.weights.h5"
+    porting.save_weights(model, path)
+    content = path.read_bytes()
+    told = {
+        "title": "narrow",
+        "vocabulary": "rendered_techniques",
+        "training_data": "none",
+        "metrics": "none",
+        "arguments": ARGUMENTS,
+        "framing": FRAMING,
+        "file": {"filename": path.name, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)},
+    }
+    monkeypatch.setattr(bundled, "_FOLDERS", (tmp_path,))
+    monkeypatch.setattr(_own_presets, "listed", lambda: {"harmonic_cnn": {"techniques": told}})
+    card = tmt.card("harmonic_cnn")
+    before = card.presets
+    object.__setattr__(card, "presets", _own_presets.presets("harmonic_cnn"))  # the card itself is frozen
+    yield model, path
+    object.__setattr__(card, "presets", before)
+
+
+def test_a_preset_brings_its_weights_tags_and_arguments(bundle):
+    model, _ = bundle
+    loaded = tmt.create("harmonic_cnn", weights="techniques")
+    for ours, theirs in zip(loaded.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert loaded.get_layer("tags").labels == _techniques.TAGS
+    assert tmt.card("harmonic_cnn").framing_of("techniques").window_samples == 80_000
+
+
+def test_without_top_or_front_end(bundle):
+    model, _ = bundle
+    trunk = tmt.create("harmonic_cnn", weights="techniques", include_top=False, pooling="avg")
+    np.testing.assert_array_equal(trunk.get_layer("conv1").kernel, model.get_layer("conv1").kernel)
+    body = tmt.create("harmonic_cnn", weights="techniques", include_frontend=False)
+    np.testing.assert_array_equal(body.get_layer("logits").kernel, model.get_layer("logits").kernel)
+
+
+def test_arguments_that_contradict_the_weights_are_refused(bundle):
+    with pytest.raises(ValueError, match="`classes` must be 10 with weights='techniques'; received 50"):
+        tmt.create("harmonic_cnn", weights="techniques", classes=50)
+    with pytest.raises(errors.ModelError, match="mismatched|does not fit|shape"):
+        tmt.create("harmonic_cnn", weights="techniques", filters=4)
+
+
+def test_no_preset_of_rendered_music_is_taken_unasked(bundle):
+    with pytest.raises(ValueError, match=r"one of \['techniques'\], which learnt from rendered music, or a path"):
+        tmt.Tagger("harmonic_cnn")
+    assert tmt.card("musicnn").default_weights() == "mtat"
+
+
+def test_a_file_that_is_another_is_not_opened(bundle):
+    _, path = bundle
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(errors.ModelError, match="its SHA-256 is") as caught:
+        tmt.create("harmonic_cnn", weights="techniques")
+    assert caught.value.code == "checksum_mismatch"
+    path.unlink()
+    with pytest.raises(errors.ModelError, match="cannot read") as caught:
+        tmt.create("harmonic_cnn", weights="techniques")
+    assert caught.value.code == "missing_file"
+
+
+def test_lists_of_tags_are_those_of_the_corpora():
+    assert tmt.vocabulary.labels("rendered_techniques") == _techniques.TAGS
+    assert tmt.vocabulary.labels("rendered_ensembles") == _ensembles.TAGS
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_each_preset_loads_by_its_name(name, preset):
+    model = tmt.create(name, weights=preset)
+    card = tmt.card(name)
+    assert model.output_shape == (None, len(card.labels(preset)))
+    assert model.input_shape == (None, card.framing_of(preset).window_samples)
+    waveform = np.random.default_rng(0).normal(0, 0.1, (1, model.input_shape[1])).astype("float32")
+    scores = model.predict_on_batch(waveform)
+    assert np.isfinite(scores).all() and np.ptp(scores) > 0
+
+
+def test_the_manifest_tells_every_file():
+    listed = {path.name for path in SAVED.iterdir()} - {"README.md", "MANIFEST.tsv"}
+    if not PRESETS:
+        assert listed == set()
+        return
+    with open(SAVED / "MANIFEST.tsv", newline="", encoding="utf-8") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file, delimiter="\t")}
+    assert set(rows) == listed
+    for name, row in rows.items():
+        content = (SAVED / name).read_bytes()
+        assert (row["bytes"], row["sha256"]) == (str(len(content)), hashlib.sha256(content).hexdigest())
+        assert len(content) <= 5_000_000
+    assert sum(int(row["bytes"]) for row in rows.values()) <= 50_000_000
+    for name, preset in PRESETS:
+        told = _own_presets.listed()[name][preset]["file"]
+        assert rows[told["filename"]]["sha256"] == told["sha256"]
