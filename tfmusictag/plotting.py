@@ -38,7 +38,8 @@ def taggram(tags, path=None, top=15):
     axes.set_yticks(np.arange(len(names)) + 0.5, names)
     axes.invert_yaxis()
     axes.set_xlabel("time [s]")
-    axes.set_title(f"{shown_name(tags.path)} · {tags.model}, {tags.weights}", parse_math=False)
+    heard_by = tags.model if tags.weights is None else f"{tags.model}, {tags.weights}"
+    axes.set_title(f"{shown_name(tags.path)} · {heard_by}", parse_math=False)
     figure.colorbar(mesh, ax=axes, label="score")
     return save(figure, path)
 
