@@ -351,7 +351,9 @@ def test_too_many_are_an_error_and_mended_files_are_read_again(rows, music, tmp_
     for path in music.iterdir():
         (mended / path.name).write_bytes(path.read_bytes() if path.name != "train-3.wav" else b"")
     transform = BuildRecords(tmp_path / "beam", TAGS, shards=4, audio_folder=mended)
-    with pytest.raises(ValueError, match="1 of 14 tracks cannot be read, .* 0.01 .*: train-3.wav: the file is empty"):
+    with pytest.raises(
+        ValueError, match=r"1 of 14 tracks cannot be read, .* 0.01 .*: train-3.wav \(line 3\): the file is empty"
+    ):
         build(rows, transform)
     assert codes(tmp_path / "beam") == [(manifest.NAME, "no_manifest")]
     (mended / "train-3.wav").write_bytes((music / "train-3.wav").read_bytes())
