@@ -208,6 +208,7 @@ def _be_quiet():
     tfds.disable_progress_bar()
 
 
+@functools.cache
 def made():
     """Returns when and with what something was made."""
     import tfmusictag
@@ -406,17 +407,17 @@ def run(case, seed, options):
         arguments=given,
         split=split,
         seed=seed,
-        report=lambda row: None,
+        report=False,
         **where,
     )
     found = {}
     for part in ("test", "validation") if case.validated else ("test",):
         if case.frontend:
-            made = tmt.evaluation.predict(trained.model, data[part], split=None, **where)
+            scored = tmt.evaluation.predict(trained.model, data[part], split=None, **where)
         else:
-            made = tmt.evaluation.predict(trained.model, data, split=part, **where)
-        found[part] = made
-        _keep_targets(case, part, made, options)
+            scored = tmt.evaluation.predict(trained.model, data, split=part, **where)
+        found[part] = scored
+        _keep_targets(case, part, scored, options)
     history = trained.history
     facts = {
         "case": case.name,
@@ -431,7 +432,7 @@ def run(case, seed, options):
         "epochs": len(history),
         "val_roc_auc": [round(value, 5) for value in history["val_roc_auc"]],
         "seconds": round(time.perf_counter() - began, 1),
-        **made_once(),
+        **made(),
     }
     path = options.results / options.script / f"{case.file(seed)}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -443,11 +444,6 @@ def run(case, seed, options):
     if not case.keep:
         shutil.rmtree(folder)
     return f"{facts['seconds']:.0f} s, {facts['epochs']} epochs, validation ROC-AUC {max(facts['val_roc_auc']):.4f}"
-
-
-@functools.cache
-def made_once():
-    return made()
 
 
 def tags_of(case, options):

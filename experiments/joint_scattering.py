@@ -91,6 +91,19 @@ SPECTROGRAMS = [
     _squares("MFCC", "mfcc"),
 ]
 _SHORT_STAGES = {"stages.0.epochs": 6, "stages.1.epochs": 1, "stages.2.epochs": 1, "stages.3.epochs": 1}
+
+
+def _won(model, smoke=False):
+    return common.Case(
+        f"{model}, won2020",
+        model,
+        corpus="techniques",
+        small={"filters": 16},
+        brief={"epochs": 9, "chunks": 2, "stages.0.optimizer.learning_rate": 1e-3, **_SHORT_STAGES},
+        smoke=smoke,
+    )
+
+
 OWN = [
     JOINT,
     common.Case(
@@ -100,21 +113,8 @@ OWN = [
         small={"timbral_filters": 48, "temporal_filters": 12, "middle_filters": 32, "units": 100},
         brief={"epochs": 8, "chunks": 2, "schedule.patience": 3},
     ),
-    common.Case(
-        "harmonic_cnn, won2020",
-        "harmonic_cnn",
-        corpus="techniques",
-        small={"filters": 16},
-        brief={"epochs": 9, "chunks": 2, "stages.0.optimizer.learning_rate": 1e-3, **_SHORT_STAGES},
-    ),
-    common.Case(
-        "short_chunk_cnn_res, won2020",
-        "short_chunk_cnn_res",
-        corpus="techniques",
-        small={"filters": 16},
-        brief={"epochs": 9, "chunks": 2, "stages.0.optimizer.learning_rate": 1e-3, **_SHORT_STAGES},
-        smoke=True,
-    ),
+    _won("harmonic_cnn"),
+    _won("short_chunk_cnn_res", smoke=True),
 ]
 TABLES = [
     common.Table("Front-ends before the same packing layers", FRONT_ENDS, against="joint scattering"),

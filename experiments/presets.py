@@ -8,7 +8,6 @@ again of what is trained.
 
 import dataclasses
 import json
-import pathlib
 import sys
 
 import common
@@ -193,9 +192,9 @@ def _check_sizes(paths):
 
 
 def _sha256(path):
-    import hashlib
+    import tfmusictag as tmt
 
-    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+    return tmt.porting.cache.sha256(path)
 
 
 if __name__ == "__main__":

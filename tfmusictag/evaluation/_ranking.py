@@ -64,6 +64,24 @@ class Ranking:
         return roc, average
 
 
+def rankings(scores, targets, kept):
+    """Returns the `Ranking` of each tag of a system that is kept, of scores and targets (tracks, tags)."""
+    return [Ranking(scores[:, tag], targets[:, tag]) for tag in np.flatnonzero(kept)]
+
+
+def macro_areas(systems, weights):
+    """Returns macro ROC-AUC and average precision of systems, each its tags' rankings: (2, systems, resamplings)."""
+    areas = [np.array([ranking.areas(weights) for ranking in of_tags]) for of_tags in systems]
+    return np.array([[macro(of[:, measure].T) for of in areas] for measure in range(2)])
+
+
+def resampled(systems, tracks, draws, seed):
+    """Returns the `macro_areas` of all tracks (2, systems), and of bootstrap draws of them (2, systems, draws)."""
+    whole = macro_areas(systems, np.ones((1, tracks)))[..., 0]
+    drawn = [macro_areas(systems, weights) for weights in resamplings(tracks, draws, seed)]
+    return whole, np.concatenate(drawn, axis=-1)
+
+
 def resamplings(tracks, draws, seed):
     """Yields blocks of how often each track is in a draw of as many, with replacement: float64 (block, tracks)."""
     rng = np.random.default_rng(seed)

@@ -67,17 +67,10 @@ def compare(a, b, targets, tags=None, *, draws=1_000, confidence=0.95, seed=0):
     a, targets, tags = _arrays.checked(a, targets, tags, "a")
     b = _arrays.checked_scores("b", b, targets.shape, tags)
     kept = _arrays.ranked(targets)
-    systems = [[_ranking.Ranking(scores[:, tag], targets[:, tag]) for tag in np.flatnonzero(kept)] for scores in (a, b)]
-
-    def measures(weights):
-        """Returns an array (measures, systems, resamplings)."""
-        areas = [np.array([ranking.areas(weights) for ranking in rankings]) for rankings in systems]
-        return np.array([[_ranking.macro(of[:, measure].T) for of in areas] for measure in range(2)])
-
-    whole = measures(np.ones((1, len(targets))))[..., 0]
-    drawn = np.concatenate([measures(weights) for weights in _ranking.resamplings(len(targets), draws, seed)], axis=-1)
+    systems = [_ranking.rankings(scores, targets, kept) for scores in (a, b)]
+    whole, drawn = _ranking.resampled(systems, len(targets), draws, seed)
     return Comparison(
-        *(_difference(*pair, *values, confidence) for pair, values in zip(whole, drawn, strict=True)),
+        *(difference(*pair, *values, confidence) for pair, values in zip(whole, drawn, strict=True)),
         left_out=tuple(tag for tag, held in zip(tags, kept, strict=True) if not held),
         tracks=len(targets),
         draws=draws,
@@ -85,7 +78,8 @@ def compare(a, b, targets, tags=None, *, draws=1_000, confidence=0.95, seed=0):
     )
 
 
-def _difference(a, b, drawn_a, drawn_b, confidence):
+def difference(a, b, drawn_a, drawn_b, confidence):
+    """Returns the `Difference` of a measure of two systems, and of that of the same draws (draws,) of tracks."""
     differences = (drawn_a - drawn_b)[~np.isnan(drawn_a)]
     low, high = _ranking.interval(differences, confidence)
     better = np.mean((differences > 0) + (differences == 0) / 2) if len(differences) else float("nan")

@@ -8,8 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from tfmusictag.evaluation import _arrays, _ranking
-from tfmusictag.evaluation.comparison import Difference
+from tfmusictag.evaluation import _arrays, _ranking, comparison
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,15 +58,10 @@ def compare_runs(a, b, targets, tags=None, *, draws=1_000, confidence=0.95, seed
     """
     whole_a, drawn_a = _areas("a", a, targets, tags, draws, confidence, seed, stream=1)
     whole_b, drawn_b = _areas("b", b, targets, tags, draws, confidence, seed, stream=2)
-    found = {}
-    for place, name in enumerate(_MEASURES):
-        mean_a, mean_b = float(whole_a[place].mean()), float(whole_b[place].mean())
-        differences = drawn_a[place] - drawn_b[place]
-        differences = differences[~np.isnan(differences)]
-        better = np.mean((differences > 0) + (differences == 0) / 2) if len(differences) else float("nan")
-        low, high = _ranking.interval(differences, confidence)
-        found[name] = Difference(mean_a, mean_b, mean_a - mean_b, low, high, float(better))
-    return found
+    return {
+        name: comparison.difference(of_a.mean(), of_b.mean(), *drawn, confidence)
+        for name, of_a, of_b, *drawn in zip(_MEASURES, whole_a, whole_b, drawn_a, drawn_b, strict=True)
+    }
 
 
 _MEASURES = ("roc_auc", "pr_auc")
@@ -80,17 +74,9 @@ def _areas(argument, scores, targets, tags, draws, confidence, seed, stream):
     if scores.ndim != 3 or not len(scores):
         raise ValueError(f"`{argument}` must have the shape (runs, tracks, tags); received {scores.shape}.")
     _, targets, tags = _arrays.checked(scores[0], targets, tags, argument)
-    kept = np.flatnonzero(_arrays.ranked(targets))
+    kept = _arrays.ranked(targets)
     runs = [_arrays.checked_scores(argument, run, targets.shape, tags) for run in scores]
-    rankings = [[_ranking.Ranking(run[:, tag], targets[:, tag]) for tag in kept] for run in runs]
-
-    def measures(weights):
-        """Returns an array (measures, runs, resamplings)."""
-        areas = [np.array([ranking.areas(weights) for ranking in of_run]) for of_run in rankings]
-        return np.array([[_ranking.macro(of[:, place].T) for of in areas] for place in range(len(_MEASURES))])
-
-    whole = measures(np.ones((1, len(targets))))[..., 0]
-    blocks = [measures(weights) for weights in _ranking.resamplings(len(targets), draws, seed)]
-    drawn = np.concatenate(blocks, axis=-1)  # (measures, runs, draws)
+    systems = [_ranking.rankings(run, targets, kept) for run in runs]
+    whole, drawn = _ranking.resampled(systems, len(targets), draws, seed)  # (measures, runs[, draws])
     chosen = np.random.default_rng([seed, stream]).integers(0, len(runs), (len(runs), draws))
     return whole, np.take_along_axis(drawn, chosen[None], axis=1).mean(axis=1)
