@@ -99,6 +99,7 @@ def test_robustness(run, music, trained_run, tmp_path):
     assert "white_noise" in out
 
 
+@pytest.mark.long
 def test_from_rendered_music_to_reports(run, rendering, tmp_path):
     """Ten playing techniques on scores that training has not heard. Chance is 0.5, and spectra alone tell little."""
     matplotlib = pytest.importorskip("matplotlib", reason="pictures want the extra `plot`")

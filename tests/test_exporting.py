@@ -102,6 +102,7 @@ def digest(path):
     return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
+@pytest.mark.long
 def test_several_variants_at_once_are_the_files_that_one_by_one_are(tmp_path):
     paths = exporting.export_tflite(model(), tmp_path, quantization=tuple(VARIANTS.values()), representative=music())
     assert [path.name for path in paths] == [exported(variant).name for variant in VARIANTS]

@@ -51,6 +51,7 @@ OTHER = {
     # Its last normalisation is of groups of four values; of two, as in the narrowest, it gives their order alone.
     "jtfs_packnet": {"J": 9, "input_shape": (16_384,)},
     "lstm": {"filters": 8, "units": 32},
+    "mel_cnn": {"filters": 8},
     "musicnn": {"input_shape": (16_000,)},
     "musicnn_won": {"middle_filters": 8, "units": 16},
     "random_cnn": {"filters": 8},
@@ -108,6 +109,7 @@ def without_dropout(name):
     return {key: 0.0 for key in inspect.signature(tmt.card(name).build).parameters if "dropout" in key}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in tmt.list_models() if name != "musicnn_big"])  # narrow, it is musicnn
 def test_sixteen_clips(name, stored, tmp_path):
     card, recipe = tmt.card(name), training.recipe(model=name)
@@ -140,7 +142,7 @@ PASSED = {
     "bour2021": ({"epochs": 3, "average_last": 2}, COSINE),
     "few_data2019": ({"epochs": 2}, [0.1] * 2),
     "jamendo2019": ({"epochs": 4, **ONCE}, [1e-4, 1e-3, 1e-4, 1e-5]),
-    "jtfs": 0.003,
+    "jtfs": ({"stages.0.patience": 1}, [1e-3] * 2),
     # Losses of 1, 2, 3, 0: after two rises and a fall the rate is halved.
     "motivated2016": ({"epochs": 5, "schedule.rises": 1}, [0.01] * 4 + [0.005]),
     # Epoch 2 is the first that is no better, and halving takes place an epoch later.

@@ -395,6 +395,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_at_any_moment_ends_as_one_that_is_not(stored, tmp_path):
     """Twenty times, after so many epochs and a random part of the time that one takes."""
     out, changes = tmp_path / "killed", {**FAST, "epochs": EPOCHS, "restarts.patience": EPOCHS}

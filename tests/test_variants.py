@@ -60,6 +60,7 @@ def build(name, common, variants):
     return models, keras.Model(waveform, together(tags) if tags[1:] else tags[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name, common, variants",
     [pytest.param(*row, marks=contract.together(f"{row[0]} {k}"), id=f"{row[0]}-{k}") for k, row in enumerate(GROUPS)],

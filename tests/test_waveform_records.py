@@ -293,6 +293,7 @@ tmt.records.write_waveforms(
 """
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_at_any_moment_is_gone_on_with(music, written, tmp_path):
     """Six times, after so many tracks and a random part of the time that one takes; each time something is kept."""
     folder, rng = tmp_path / "records", random.Random(5)
