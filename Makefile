@@ -14,21 +14,18 @@ NEWEST := .venv
 OLDEST := .venv-oldest
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: tag test test-oldest test-long test-full notebooks experiments experiments-smoke lint format bench clean
+.PHONY: tag test test-oldest test-full notebooks experiments experiments-smoke lint format bench clean
 
 tag: $(NEWEST)/installed
 	@TF_CPP_MIN_LOG_LEVEL=3 $(NEWEST)/bin/tfmusictag tag --format text --model "$(MODEL)" --weights "$(WEIGHTS)" \
 		$(if $(FILE),-- "$(FILE)",--demo)
 
 test: $(NEWEST)/tests-installed
-	$(NEWEST)/bin/python -m pytest -n auto $(TESTS)
+	$(NEWEST)/bin/python -m pytest -n auto -m "not full" $(TESTS)
 
+# Without what takes long: a training of every model, exports of its variants, processes that are killed twenty times.
 test-oldest: $(OLDEST)/tests-installed
 	$(OLDEST)/bin/python -m pytest -n auto $(TESTS)
-
-# A training of every model, exports of every variant, processes that are killed twenty times.
-test-long: $(NEWEST)/tests-installed
-	$(NEWEST)/bin/python -m pytest -n auto -m long $(TESTS)
 
 # Exports at full size: minutes of work and gigabytes of memory, so apart from the rest.
 test-full: $(NEWEST)/tests-installed

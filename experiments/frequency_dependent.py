@@ -28,7 +28,7 @@ def _case(kind, bands, frames, loss):
         small={"filters": 16},
         changes={"loss": _LOSSES[loss]},
         brief=_BRIEF,
-        tracks=1_500,
+        tracks=1_000,
         sample_rate=_RATES[bands],
         smoke=(kind, bands, frames, loss) == ("frequency-dependent", 96, 128, "weighted"),
     )

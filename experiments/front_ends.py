@@ -56,7 +56,8 @@ def _trained(architecture):
         "random_cnn",
         corpus="techniques",
         arguments={**_arguments(architecture), "trainable": True},
-        brief={"epochs": 8, "chunks": 1, "stages.0.patience": 4},
+        brief={"epochs": 10, "chunks": 1, "stages.0.patience": 4},
+        tracks=1_000,
         sample_rate=_RATE,
         smoke=architecture == "7x96",
     )

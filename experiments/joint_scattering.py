@@ -33,7 +33,7 @@ def _pitches(bands):
     }
 
 
-_BRIEF = {"epochs": 40, "stages.0.patience": 12}
+_BRIEF = {"epochs": 24, "stages.0.patience": 8}
 
 
 def _packnet(name, layer="RateScale", fold=None, smoke=False, settings=None, **arguments):
@@ -110,7 +110,7 @@ OWN = [
         "musicnn, musicnn2019",
         "musicnn",
         corpus="techniques",
-        small={"timbral_filters": 48, "temporal_filters": 12, "middle_filters": 32, "units": 100},
+        small={"timbral_filters": 32, "temporal_filters": 8, "middle_filters": 32, "units": 100},
         brief={"epochs": 8, "chunks": 2, "schedule.patience": 3},
     ),
     _won("harmonic_cnn"),

@@ -12,7 +12,7 @@ import common
 _BRIEF = {"epochs": 14, "batch_size": 16, "restarts.patience": 1, "restarts.number": 3}
 
 
-def _case(name, model, smoke=False, tracks=1_500, rate=0.05, **small):
+def _case(name, model, smoke=False, tracks=1_000, rate=0.05, **small):
     brief = {**_BRIEF, "restarts.optimizer.learning_rate": rate}
     return common.Case(name, model, small=small, brief=brief, tracks=tracks, validated=True, smoke=smoke)
 

@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import json
@@ -9,6 +10,7 @@ import os
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import shuffle
 
 from tfmusictag import audio, errors
 from tfmusictag._cores import cores
@@ -16,6 +18,7 @@ from tfmusictag.datasets import _tables
 
 MAX_SKIPPED = 0.01  # of the tracks of a build; what is over it is no accident but a wrong folder or a damaged copy
 _AHEAD = 4  # tracks a thread that are decoded and wait to be written
+_HELD_BYTES = 64 << 20  # that tfds may hold before it writes; left to itself it holds 1 GB, and needs twice as much
 
 
 @dataclasses.dataclass(eq=False)
@@ -115,7 +118,8 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._on_beam = download_config.beam_options is not None or download_config.beam_runner is not None
         self._skipped = []
         self._tracks = 0
-        super()._download_and_prepare(dl_manager, download_config)
+        with _holding_less():
+            super()._download_and_prepare(dl_manager, download_config)
         self.info.metadata["skipped"] = sorted(self._skipped, key=lambda track: track["track_id"])
 
     def _split_generators(self, dl_manager):
@@ -198,6 +202,16 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             failures = [json.loads(line) for line in path.read_text().splitlines()]
             path.unlink()
             self._skip(*failures)
+
+
+@contextlib.contextmanager
+def _holding_less():
+    held = shuffle.MAX_MEM_BUFFER_SIZE
+    shuffle.MAX_MEM_BUFFER_SIZE = min(held, _HELD_BYTES)
+    try:
+        yield
+    finally:
+        shuffle.MAX_MEM_BUFFER_SIZE = held
 
 
 def finish(rows, tags, path, apart=None):
