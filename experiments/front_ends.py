@@ -43,6 +43,7 @@ _FILTERS = {
     "frame_level_many": 20,
 }
 _RATE = 12_000
+_TRACKS = 1_000
 
 
 def _arguments(architecture):
@@ -57,7 +58,7 @@ def _trained(architecture):
         corpus="techniques",
         arguments={**_arguments(architecture), "trainable": True},
         brief={"epochs": 10, "chunks": 1, "stages.0.patience": 4},
-        tracks=1_000,
+        tracks=_TRACKS,
         sample_rate=_RATE,
         smoke=architecture == "7x96",
     )
@@ -90,7 +91,8 @@ def random_features(options):
     from tfmusictag import fewshot
 
     data, where = common.corpus("techniques", _RATE, options)
-    parts = {split: _labelled(data, split, where) for split in ("train", "test")}
+    splits = {"train": "train" if options.smoke else f"train[:{_TRACKS}]", "test": "test"}
+    parts = {name: _labelled(data, split, where) for name, split in splits.items()}
     hot, _ = common.targets("techniques", options)
     rows = []
     for architecture in ("7x96",) if options.smoke else NINE:
