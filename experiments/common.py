@@ -125,12 +125,14 @@ class Extra:
         measure: takes the options, returns a dictionary for JSON; run once all cases are.
         tell: takes that dictionary, and returns Markdown.
         draw: takes it and a path, and draws a picture; or None.
+        of_scores: whether it is computed from the scores of runs alone, and so again whenever the script is called.
     """
 
     name: str
     measure: object
     tell: object
     draw: object = None
+    of_scores: bool = False
 
 
 def slug(name):
@@ -164,7 +166,7 @@ def main(script, described, tables, extras=(), after=None):
     if not options.report:
         for extra in extras:
             path = options.results / script / f"{extra.name}.json"
-            if options.cases == "*" and not path.exists():
+            if options.cases == "*" and (extra.of_scores or not path.exists()):
                 write_json(path, {**extra.measure(options), "made": made()})
     print(f"{script}: {len(missing)} runs in {time.perf_counter() - began:.0f} s", file=sys.stderr)
     print(report(tables, extras, options, cases, seeds))

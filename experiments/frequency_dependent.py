@@ -80,4 +80,5 @@ def tell(found):
 
 
 if __name__ == "__main__":
-    sys.exit(common.main("frequency_dependent", __doc__, TABLES, [common.Extra("ensembles", ensembles, tell)]))
+    extras = [common.Extra("ensembles", ensembles, tell, of_scores=True)]
+    sys.exit(common.main("frequency_dependent", __doc__, TABLES, extras))

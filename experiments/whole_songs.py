@@ -68,4 +68,5 @@ def tell(found):
 
 
 if __name__ == "__main__":
-    sys.exit(common.main("whole_songs", __doc__, TABLES, [common.Extra("thresholds", thresholds, tell)]))
+    extras = [common.Extra("thresholds", thresholds, tell, of_scores=True)]
+    sys.exit(common.main("whole_songs", __doc__, TABLES, extras))
