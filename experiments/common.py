@@ -16,6 +16,7 @@ import hashlib
 import importlib.metadata
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import pathlib
 import platform
@@ -23,6 +24,7 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 import time
 
 HERE = pathlib.Path(__file__).parent
@@ -258,11 +260,16 @@ def folder_of(case, seed, options):
     return options.work / "runs" / options.script / case.file(seed)
 
 
+def part_of(case, split, options):
+    """Returns what of a split a case takes: of "train" its first tracks."""
+    return f"train[:{case.tracks}]" if split == "train" and case.tracks and not options.smoke else split
+
+
 def _read(case, split, options):
     data, where = corpus(case.corpus, case.sample_rate, options)
     import tfmusictag as tmt
 
-    return tmt.pipelines.source(data, split, **where)
+    return tmt.pipelines.source(data, part_of(case, split, options), **where)
 
 
 def features(case, split, options):
@@ -274,7 +281,8 @@ def features(case, split, options):
 
 
 def _features_path(case, split, options):
-    where = [options.data, options.clips[case.corpus], case.corpus, case.sample_rate, split]
+    part = part_of(case, split, options)
+    where = [options.data, options.clips[case.corpus], case.corpus, case.sample_rate, part]
     spec = json.dumps([dataclasses.asdict(case.frontend), where], sort_keys=True)
     digest = hashlib.sha256(spec.encode()).hexdigest()[:16]
     return options.work / "features" / f"{case.frontend.layer}-{digest}.npz"
@@ -325,10 +333,10 @@ def _folded(made, fold):
     return made[: frames // fold * fold].reshape(-1, fold, bands)
 
 
-def _dataset(arrays, tracks=None):
+def _dataset(arrays):
     import tensorflow as tf
 
-    found, hot, ids = (part[:tracks] for part in arrays)
+    found, hot, ids = arrays
     return tf.data.Dataset.from_tensor_slices({"features": found, "tags": hot, "track_id": ids})
 
 
@@ -346,12 +354,14 @@ def run_all(missing, options):
     for kind, rate in sorted({(case.corpus, case.sample_rate) for case, _ in missing}):
         corpus(kind, rate, options)
     families = {}
-    for case in {repr(case.frontend): case for case, _ in missing if case.frontend}.values():
-        alike = {key: value for key, value in case.frontend.settings.items() if key != "spin"}
-        families.setdefault((case.frontend.layer, repr(alike), case.frontend.fold, case.corpus), []).append(case)
+    for case, _ in missing:
+        if case.frontend:
+            alike = {key: value for key, value in case.frontend.settings.items() if key != "spin"}
+            of = (case.frontend.layer, repr(alike), case.frontend.fold, case.corpus, case.tracks)
+            families.setdefault(of, {})[repr(case.frontend)] = case
     for family in families.values():
         for split in ("train", "validation", "test"):
-            _make_features(family, split, options)
+            _make_features(list(family.values()), split, options)
     context = multiprocessing.get_context("spawn")
     # A core each is faster than two for one run: narrow networks leave the second idle half of the time.
     workers = concurrent.futures.ProcessPoolExecutor(
@@ -366,8 +376,15 @@ def run_all(missing, options):
 
 
 def _one_core():
+    """Prepares a process that runs cases: a core for it, and no life after the script's own."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", OMP_NUM_THREADS="1")
     _be_quiet()
+
+
+def _end_with_parent():
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)  # else it would go on in a folder that the next call works in
 
 
 def _run_in_time(case, seed, options):
@@ -392,13 +409,13 @@ def run(case, seed, options):
     given = {**({} if options.data else case.small), **case.arguments}
     if case.frontend:
         parts = {split: features(case, split, options) for split in ("train", "validation", "test")}
-        data = {split: _dataset(arrays, case.tracks) for split, arrays in parts.items()}
+        data = {split: _dataset(arrays) for split, arrays in parts.items()}
         given |= {"include_frontend": False, "input_shape": parts["train"][0].shape[1:]}
         where, split = {"tags": tags_of(case, options)}, "train"
     else:
         data, where = corpus(case.corpus, case.sample_rate, options)
         where = {**where, "sample_rate": case.sample_rate}
-        split = f"train[:{case.tracks}]" if case.tracks and not options.smoke else "train"
+        split = part_of(case, "train", options)
     folder = folder_of(case, seed, options)
     trained = tmt.train(
         case.model,

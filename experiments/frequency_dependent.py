@@ -25,7 +25,7 @@ def _case(kind, bands, frames, loss):
         f"{kind}, {bands} bands, {frames} frames, {loss}",
         "frequency_dependent",
         arguments={"kind": _KINDS[kind], "bands": bands, "frames": frames},
-        small={"filters": 16},
+        small={"filters": 8},
         changes={"loss": _LOSSES[loss]},
         brief=_BRIEF,
         tracks=1_000,

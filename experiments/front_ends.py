@@ -9,7 +9,7 @@ import sys
 
 import common
 
-_SIZES = {250: 48, 1_000: 12, 4_000: 4}  # tracks to learn from, and epochs
+_SIZES = {250: 32, 1_000: 8, 4_000: 3}  # tracks to learn from, and epochs
 
 
 def _at_scale(kind, tracks, smoke=False, **small):
@@ -57,7 +57,7 @@ def _trained(architecture):
         "random_cnn",
         corpus="techniques",
         arguments={**_arguments(architecture), "trainable": True},
-        brief={"epochs": 10, "chunks": 1, "stages.0.patience": 4},
+        brief={"epochs": 8, "chunks": 1, "stages.0.patience": 4},
         tracks=_TRACKS,
         sample_rate=_RATE,
         smoke=architecture == "7x96",

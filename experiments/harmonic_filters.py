@@ -13,14 +13,14 @@ import common
 # Won's stages with a rate for few epochs; clips are cut into chunks as the models want them.
 _BRIEF = {
     "epochs": 9,
-    "chunks": 2,
+    "chunks": 1,
     "stages.0.epochs": 6,
     "stages.0.optimizer.learning_rate": 1e-3,
     "stages.1.epochs": 1,
     "stages.2.epochs": 1,
     "stages.3.epochs": 1,
 }
-_TRACKS = 1_500
+_TRACKS = 1_000
 PERTURBED = "test[:50%]"  # time stretching takes as long as the networks
 
 
@@ -31,9 +31,9 @@ def _case(name, model, smoke=False, **small):
 HARMONIC = _case("harmonic_cnn", "harmonic_cnn", filters=16)
 MODELS = [
     HARMONIC,
-    _case("musicnn", "musicnn", timbral_filters=32, temporal_filters=8, middle_filters=32, units=100),
-    _case("sample_cnn", "sample_cnn", filters=32),
-    _case("sample_cnn_se_won", "sample_cnn_se_won", filters=16),
+    _case("musicnn", "musicnn", timbral_filters=16, temporal_filters=8, middle_filters=32, units=100),
+    _case("sample_cnn", "sample_cnn", filters=16),
+    _case("sample_cnn_se_won", "sample_cnn_se_won", filters=8),
     _case("crnn", "crnn", filters=16, input_shape=(160_000,)),
     _case("short_chunk_cnn", "short_chunk_cnn", filters=16, smoke=True),
     _case("short_chunk_cnn_res", "short_chunk_cnn_res", filters=16),

@@ -34,6 +34,8 @@ def _pitches(bands):
 
 
 _BRIEF = {"epochs": 24, "stages.0.patience": 8}
+# Each of the twenty frames goes through the network: narrower, for the time.
+_FRAME_BY_FRAME = {"filters": 16, "depth_filters": 4}
 
 
 def _packnet(name, layer="RateScale", fold=None, smoke=False, settings=None, **arguments):
@@ -65,8 +67,8 @@ PARTS = [
     _packnet("packing without 3-D convolutions", packing="2d"),
     _packnet("both spins", settings={"spin": "both"}),
     _packnet("rising spin alone", settings={"spin": "up"}),
-    _packnet("frames one by one", frames_as="batch", filters=32),
-    _packnet("frames one by one, self-attention", frames_as="batch", filters=32, context="attention"),
+    _packnet("frames one by one", frames_as="batch", **_FRAME_BY_FRAME),
+    _packnet("frames one by one, self-attention", frames_as="batch", context="attention", **_FRAME_BY_FRAME),
 ]
 
 
@@ -79,7 +81,7 @@ def _squares(name, frontend, smoke=False):
         small={"filters": 16},
         recipe="jtfs",
         changes={"loss": "binary_crossentropy"},
-        brief={"epochs": 10, "chunks": 2},
+        brief={"epochs": 8, "chunks": 2},
         smoke=smoke,
     )
 
@@ -110,7 +112,7 @@ OWN = [
         "musicnn, musicnn2019",
         "musicnn",
         corpus="techniques",
-        small={"timbral_filters": 32, "temporal_filters": 8, "middle_filters": 32, "units": 100},
+        small={"timbral_filters": 16, "temporal_filters": 8, "middle_filters": 32, "units": 100},
         brief={"epochs": 8, "chunks": 2, "schedule.patience": 3},
     ),
     _won("harmonic_cnn"),
