@@ -36,6 +36,7 @@ PACKAGES = ("tensorflow", "keras", "kapre", "numpy", "scikit-learn")
 CLIPS = {"techniques": 2_500, "ensembles": 5_000}
 CLIP_S = 10.0
 SMOKE_CLIPS, SMOKE_EPOCHS = 100, 1
+EVERY_CASE = ["*"]
 # Which published protocol a dataset's scores stand beside; those of another do not compare.
 PROTOCOLS = {
     "magnatagatune/top50": "mtat_all",
@@ -159,16 +160,16 @@ def main(script, described, tables, extras=(), after=None):
     seeds = options.seeds
     if options.smoke:
         cases, seeds = [case for case in cases if case.smoke], seeds[:1]
-    wanted = [case for case in cases if fnmatch.fnmatch(case.name, options.cases)]
+    wanted = [case for case in cases if any(fnmatch.fnmatch(case.name, pattern) for pattern in options.cases)]
     if not wanted:
-        sys.exit(f"--cases must match one of {[case.name for case in cases]}; received {options.cases!r}")
+        sys.exit(f"--cases must match some of {[case.name for case in cases]}; received {options.cases}")
     missing = [] if options.report else [(c, seed) for seed in seeds for c in wanted if not stored(options, c, seed)]
     began = time.perf_counter()
     run_all(missing, options)
     if not options.report:
         for extra in extras:
             path = options.results / script / f"{extra.name}.json"
-            if options.cases == "*" and (extra.of_scores or not path.exists()):
+            if options.cases == EVERY_CASE and (extra.of_scores or not path.exists()):
                 write_json(path, {**extra.measure(options), "made": made()})
     print(f"{script}: {len(missing)} runs in {time.perf_counter() - began:.0f} s", file=sys.stderr)
     print(report(tables, extras, options, cases, seeds))
@@ -181,7 +182,7 @@ def arguments(described):
     parser = argparse.ArgumentParser(description=described.partition("\n")[0])
     parser.add_argument("--smoke", action="store_true", help="a few cases on a tiny corpus, nothing of it kept")
     parser.add_argument("--report", action="store_true", help="draw what is there, run nothing")
-    parser.add_argument("--cases", default="*", metavar="PATTERN", help="which cases to run [all]")
+    parser.add_argument("--cases", nargs="+", default=EVERY_CASE, metavar="PATTERN", help="which cases to run [all]")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), metavar="N")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="runs at a time, a core each [2]")
     parser.add_argument("--minutes", type=float, default=None, help="begin no run after so many")
@@ -401,7 +402,6 @@ def run(case, seed, options):
     import tfmusictag as tmt
 
     keras.backend.clear_session()
-    began = time.perf_counter()
     brief = {} if options.data else {**case.brief, **({"epochs": SMOKE_EPOCHS} if options.smoke else {})}
     changes = {**brief, **case.changes}
     if changes.get("average_last", 0) >= changes.get("epochs", np.inf):
@@ -429,7 +429,7 @@ def run(case, seed, options):
         report=False,
         **where,
     )
-    found = {}
+    began, found = time.perf_counter(), {}
     for part in ("test", "validation") if case.validated else ("test",):
         if case.frontend:
             scored = tmt.evaluation.predict(trained.model, data[part], split=None, **where)
@@ -437,7 +437,9 @@ def run(case, seed, options):
             scored = tmt.evaluation.predict(trained.model, data, split=part, **where)
         found[part] = scored
         _keep_targets(case, part, scored, options)
+    # Of all epochs, and not of those alone that were left to do after a kill.
     history = trained.history
+    seconds = history["seconds"].sum() + time.perf_counter() - began
     facts = {
         "case": case.name,
         "model": case.model,
@@ -450,7 +452,7 @@ def run(case, seed, options):
         "parameters": sum(int(np.prod(weight.shape)) for weight in trained.model.trainable_weights),
         "epochs": len(history),
         "val_roc_auc": [round(value, 5) for value in history["val_roc_auc"]],
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(seconds, 1),
         **made(),
     }
     path = options.results / options.script / f"{case.file(seed)}.npz"
@@ -540,11 +542,16 @@ def report(tables, extras, options, cases, seeds):
     text = "\n\n".join(parts)
     write_json(options.results / f"{options.script}.json", {"tables": told})
     if options.results == HERE / "results":
-        begin, end = f"<!-- {options.script}: begin -->", f"<!-- {options.script}: end -->"
-        before, _, rest = README.read_text(encoding="utf-8").partition(begin)
-        after = rest.partition(end)[2]
-        README.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+        put(README, options.script, text)
     return text
+
+
+def put(path, name, text):
+    """Puts a text between its marks in a Markdown file."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def row_of(case, options, seeds):

@@ -48,7 +48,8 @@ def _cases(corpus, epochs):
             brief={"epochs": 40},
             # Half of them: joint scattering of a clip takes longer than ten epochs of it in another network.
             tracks=2_000 if corpus == "ensembles" else None,
-            frontend=common.Features("RateScale", {"J": 13, "Q": (12, 2), "J_fr": 4, "Q_fr": 2}),
+            # The louder spin alone would not tell a glissando up from one down.
+            frontend=common.Features("RateScale", {"J": 13, "Q": (12, 2), "J_fr": 4, "Q_fr": 2, "spin": "both"}),
         ),
         case(
             "musicnn",
@@ -76,30 +77,42 @@ TABLES = [
 
 
 def write(options):
-    """Writes all files of the trained cases."""
+    """Writes the files of what is trained, and the register and the manifest of all that is there."""
     folder = options.work / "saved_models" if options.smoke else FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    register, manifest = {}, []
+    register = {} if options.smoke else json.loads(REGISTER.read_text(encoding="utf-8"))
     for table in TABLES:
         for case in table.cases:
-            if common.stored(options, case, SEED):
-                told, files = _write(case, folder, options)
-                register.setdefault(case.model, {})[case.corpus] = told
-                manifest += [(case.model, case.corpus, path) for path in files]
-    _check_sizes([path for *_, path in manifest])
-    lines = ["file\tbytes\tsha256\tmodel\tpreset"]
-    for model, preset, path in manifest:
-        lines.append("\t".join((path.name, str(path.stat().st_size), _sha256(path), model, preset)))
-    if not manifest:
-        return
+            trained = common.folder_of(case, SEED, options) / "model.keras"
+            if common.stored(options, case, SEED) and trained.exists():  # else there are the files, or nothing yet
+                register.setdefault(case.model, {})[case.corpus] = _write(case, folder, options)
+    lines, sizes = ["file\tbytes\tsha256\tmodel\tpreset"], {}
+    for model, presets in sorted(register.items()):
+        for preset in sorted(presets):
+            for path in _files(folder, model, preset).values():
+                sizes[path.name] = path.stat().st_size
+                lines.append("\t".join((path.name, str(sizes[path.name]), _sha256(path), model, preset)))
+    _check_sizes(sizes)
     (folder / "MANIFEST.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     if not options.smoke:
         REGISTER.write_text(json.dumps(register, indent=1) + "\n", encoding="utf-8")
-    print(f"{len(manifest)} files, {sum(path.stat().st_size for *_, path in manifest) / 1e6:.1f} MB", file=sys.stderr)
+        common.put(folder / "README.md", "presets", _table(register))
+    print(f"{len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB", file=sys.stderr)
+
+
+def _files(folder, model, preset):
+    """Returns the paths of a preset's files."""
+    name = f"{model}-{preset}"
+    return {
+        "weights": folder / f"{name}.weights.h5",
+        **{quantization: folder / f"{name}-{quantization}.tflite" for quantization in QUANTIZATIONS},
+        "labels": folder / f"{name}.txt",
+        "card": folder / f"{name}.md",
+    }
 
 
 def _write(case, folder, options):
-    """Writes what is of one preset; returns what `presets.json` says of it, and its files."""
+    """Writes the files of one preset, and returns what `presets.json` says of it."""
     import tfmusictag as tmt
 
     trained = tmt.load_model(common.folder_of(case, SEED, options) / "model.keras")
@@ -114,19 +127,16 @@ def _write(case, folder, options):
             layer.set_weights(trained.get_layer(layer.name).get_weights())
     _finalise(model)
     model.get_layer("tags").labels = labels
-    name = f"{case.model}-{case.corpus}"
-    weights = folder / f"{name}.weights.h5"
-    tmt.porting.save_weights(model, weights)
-    paths = {quantization: folder / f"{name}-{quantization}.tflite" for quantization in QUANTIZATIONS}
-    for quantization, path in paths.items():
+    files = _files(folder, case.model, case.corpus)
+    tmt.porting.save_weights(model, files["weights"])
+    for quantization in QUANTIZATIONS:
+        path = files[quantization]
         tmt.export_tflite(model, path, quantization=quantization, labels=labels, licence="MIT", overwrite=True)
-    written = folder / f"{name}.txt"
-    written.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
-    files = [weights, *paths.values(), written]
-    told = _told(case, vocabulary, arguments, weights, model, options)
-    card = folder / f"{name}.md"
-    card.write_text(_card(case, told, files, options), encoding="utf-8")
-    return told, [*files, card]
+    files["labels"].write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    told = _told(case, vocabulary, arguments, files["weights"], model, options)
+    card = files.pop("card")
+    card.write_text(_card(case, told, list(files.values()), options), encoding="utf-8")
+    return told
 
 
 def _finalise(model):
@@ -187,9 +197,18 @@ def _card(case, told, files, options):
     return "\n".join(lines) + "\n"
 
 
-def _check_sizes(paths):
-    large = [path.name for path in paths if path.stat().st_size > LIMIT_BYTES]
-    total = sum(path.stat().st_size for path in paths)
+def _table(register):
+    lines = ["| model | weights | on the test tracks | card |", "|---|---|---|---|"]
+    for model, presets in sorted(register.items()):
+        for preset, told in sorted(presets.items()):
+            scores = told["metrics"].removeprefix("test ").removesuffix(" on rendered music")
+            card = _files(FOLDER, model, preset)["card"].name
+            lines.append(f"| `{model}` | `{preset}` | {scores} | [{card}]({card}) |")
+    return "\n".join(lines)
+
+
+def _check_sizes(sizes):
+    large, total = [name for name, size in sizes.items() if size > LIMIT_BYTES], sum(sizes.values())
     if large or total > LIMIT_TOTAL_BYTES:
         sys.exit(f"files are at most {LIMIT_BYTES:,} bytes, {LIMIT_TOTAL_BYTES:,} in all; {large}, {total:,} in all")
 

@@ -235,7 +235,9 @@ def _parser():
 
     model = _Parser(add_help=False)
     model.add_argument("--model", default="musicnn", metavar="NAME", help="catalogue name or .tflite file [musicnn]")
-    model.add_argument("--weights", metavar="W", help="preset or path of weights [the model's first preset]")
+    model.add_argument(
+        "--weights", metavar="W", help="preset or path of weights [the model's first preset of real music]"
+    )
     model.add_argument("--labels", type=_labels, metavar="L", help=_LABELS)
 
     listening = _Parser(add_help=False)
@@ -485,7 +487,9 @@ def _parser():
     )
     tags = plot.add_argument_group("for --kind taggram")
     tags.add_argument("--model", metavar="NAME", help="catalogue name or .tflite file [musicnn]")
-    tags.add_argument("--weights", metavar="W", help="preset or path of weights [the model's first preset]")
+    tags.add_argument(
+        "--weights", metavar="W", help="preset or path of weights [the model's first preset of real music]"
+    )
     tags.add_argument("--labels", type=_labels, metavar="L", help=_LABELS)
     tags.add_argument("--top", type=_number(int), metavar="N", help="tags to show [15]")
     tags.add_argument("--hop-s", type=_number(float), metavar="S", help="seconds from window to window")
@@ -523,7 +527,9 @@ def _parser():
         help="catalogue name, a run's folder or a .keras file [musicnn]",
     )
     explain.add_argument(
-        "--weights", metavar="W", help="preset or path of weights of a catalogue name [its first preset]"
+        "--weights",
+        metavar="W",
+        help="preset or path of weights of a catalogue name [its first preset of real music]",
     )
     explain.add_argument("--labels", type=_labels, metavar="L", help=_LABELS)
     explain.add_argument(

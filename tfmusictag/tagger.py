@@ -149,7 +149,8 @@ class Tagger:
     Args:
         model: a catalogue name, the path of a `.tflite` file that `export_tflite` wrote, or a keras.Model with a
             front-end and labels of this package.
-        weights: a preset's name or a path of weights; None takes the model's first preset. Not with a file or model.
+        weights: a preset's name or a path of weights; None takes the model's first preset of real music. Not with a
+            file or model.
         labels: the tags of weights from a path, or of a model or file that names none: a sequence in output order, or
             the name of a list in `tfmusictag.vocabulary`. A file of weights stores no tags, so any list of as many
             passes: that they are the ones that it was trained on is yours to know. Embeddings can do without.

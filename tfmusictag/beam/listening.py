@@ -19,7 +19,8 @@ class TagFiles(beam.PTransform):
 
     Args:
         model: a catalogue name, or the path of a `.tflite` file, the same here and on every worker.
-        weights: a preset's name or a path of weights, the same everywhere; None takes the model's first preset.
+        weights: a preset's name or a path of weights, the same everywhere; None takes the model's first
+            preset of real music.
         top: how many tags to give, best first; None gives all.
         **options: as `Tagger` takes them, but for `threads`: the engine runs many workers, so each runs one.
 

@@ -41,8 +41,7 @@ def explain(
             `"harmonic_filters"`, which are of the model alone.
         model: a keras.Model with a front-end of this package, the folder of a run, the path of a `.keras` file, or a
             catalogue name.
-        weights: of a catalogue name: a preset or a path; None takes its first preset that learnt from real
-            music.
+        weights: of a catalogue name: a preset or a path; None takes its first preset of real music.
         labels: the tags of weights from a path, or in place of a model's own.
         tag: one, or for `"contribution"` a list of them; None takes the one with the best score, the mean of the
             file's windows, or with `start_s` that of the window.

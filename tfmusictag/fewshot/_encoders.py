@@ -50,7 +50,7 @@ def build(model, weights=None, arguments=None):
 
 
 def trained(model, weights, arguments=None):
-    """Returns what `build` does, of a model that has learnt: without `weights` those of its first preset.
+    """Returns what `build` does, of a model that has learnt: without `weights` those of its first preset of real music.
 
     Raises:
         ValueError: as `build`; an application without weights and without a preset.

@@ -41,7 +41,7 @@ def compare_presets(
         tracks: a folder of records, a folder with a sub-folder a class or with `tags.csv`, or the name of a dataset
             that tfds has built. Stored sound is resampled for each model.
         presets: names such as `"musicnn:mtat"`, a model and its weights, a preset or a path, or the model alone, for
-            its first preset; or a dictionary of `Probe`s by name, which are copied with each head.
+            its first preset of real music; or a dictionary of `Probe`s by name, which are copied with each head.
         heads: of `Probe`: `"linear"`, `"mlp"`.
         seed: of all that is random.
         train_split, test_split: what heads learn from, and what they are measured on.

@@ -24,7 +24,7 @@ class NearestNeighbour(_estimators.Frozen):
     Args:
         features: `"mfcc"`, the name of an application such as `"vggish"`, or a keras.Model with a layer called
             `embedding`.
-        weights: of the application, a preset's name or a path; None takes its first preset, if it has one.
+        weights: of the application, a preset's name or a path; None takes its first preset of real music.
         arguments: of the application; None is `{"embedding_activation": "relu"}` for `"vggish"`.
 
     Of votes that are equal the class that is first in `classes_` wins.

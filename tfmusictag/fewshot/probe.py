@@ -32,7 +32,8 @@ class Probe(_estimators.Frozen):
 
     Args:
         model: the name of an application, or a keras.Model with a layer called `embedding`.
-        weights: a preset's name or a path; None takes the first preset, and stands with a keras.Model.
+        weights: a preset's name or a path; None takes the first preset of real music, and stands with a
+            keras.Model.
         head: `"linear"` or `"mlp"`.
         multi_label: True takes labels (clips, tags) of 0 and 1; `predict_proba` then gives a number a tag, and `score`
             the mean ROC-AUC of the tags that have both.

@@ -17,7 +17,8 @@ class Transfer(_training.ByEpochs):
 
     Args:
         model: the name of an application, or a keras.Model with a layer called `embedding`, which is copied.
-        weights: a preset's name or a path; None takes the first preset, and stands with a keras.Model.
+        weights: a preset's name or a path; None takes the first preset of real music, and stands with a
+            keras.Model.
         arguments: of the application. The paper's VGGish has `{"embedding_activation": "relu"}`.
         learning_rate: of the classifier's SGD.
         encoder_scale: times which the gradients go on into the network, from 0 to 1.
