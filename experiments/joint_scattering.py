@@ -53,8 +53,10 @@ def _packnet(name, layer="RateScale", fold=None, smoke=False, settings=None, **a
 
 
 JOINT = _packnet("joint scattering")
+BOTH_SPINS = _packnet("joint scattering, both spins", settings={"spin": "both"})
 FRONT_ENDS = [
     JOINT,
+    BOTH_SPINS,
     _packnet("time scattering", settings={"scattering": "time"}),
     _packnet("mel, 16 bands", **_mel(16), smoke=True),
     _packnet("mel, 32 bands", **_mel(32)),
@@ -65,7 +67,7 @@ PARTS = [
     JOINT,
     dataclasses.replace(JOINT, name="mean squared error", changes={}),
     _packnet("packing without 3-D convolutions", packing="2d"),
-    _packnet("both spins", settings={"spin": "both"}),
+    BOTH_SPINS,
     _packnet("rising spin alone", settings={"spin": "up"}),
     _packnet("frames one by one", frames_as="batch", **_FRAME_BY_FRAME),
     _packnet("frames one by one, self-attention", frames_as="batch", context="attention", **_FRAME_BY_FRAME),
