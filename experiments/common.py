@@ -15,6 +15,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -85,6 +86,17 @@ class Case:
 
     def file(self, seed):
         return f"{slug(self.name)}-{seed}"
+
+    def given(self, options):
+        """Returns the arguments of the model."""
+        return {**({} if options.data else self.small), **self.arguments}
+
+    def changes_of_recipe(self, options):
+        brief = {} if options.data else {**self.brief, **({"epochs": SMOKE_EPOCHS} if options.smoke else {})}
+        changes = {**brief, **self.changes}
+        if changes.get("average_last", 0) >= changes.get("epochs", math.inf):
+            changes["average_last"] = changes["epochs"]
+        return changes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +175,7 @@ def main(script, described, tables, extras=(), after=None):
     wanted = [case for case in cases if any(fnmatch.fnmatch(case.name, pattern) for pattern in options.cases)]
     if not wanted:
         sys.exit(f"--cases must match some of {[case.name for case in cases]}; received {options.cases}")
+    _see_that_results_are_of(cases, seeds, options)
     missing = [] if options.report else [(c, seed) for seed in seeds for c in wanted if not stored(options, c, seed)]
     began = time.perf_counter()
     run_all(missing, options)
@@ -348,6 +361,24 @@ def stored(options, case, seed):
     return (options.results / options.script / f"{case.file(seed)}.npz").exists()
 
 
+def _see_that_results_are_of(cases, seeds, options):
+    """Refuses results of a case that was another when it was run."""
+    for case in cases:
+        now = {
+            "arguments": case.given(options),
+            "changes": case.changes_of_recipe(options),
+            "tracks": case.tracks,
+            "frontend": case.frontend and dataclasses.asdict(case.frontend),
+        }
+        for facts in results(case, options, seeds=seeds)[1]:
+            then = {key: facts[key] for key in now}
+            if case.frontend:  # the shape of its features is not for the case to say
+                then["arguments"] = {key: value for key, value in then["arguments"].items() if key in case.arguments}
+            if json.dumps(now, sort_keys=True) != json.dumps(then, sort_keys=True):
+                path = options.results / options.script / f"{case.file(facts['seed'])}.npz"
+                sys.exit(f"{path} is of {then}, and the case is now {now}: remove the file, or change the case back.")
+
+
 def run_all(missing, options):
     """Runs cases in processes of their own, a core each."""
     if not missing:
@@ -402,11 +433,7 @@ def run(case, seed, options):
     import tfmusictag as tmt
 
     keras.backend.clear_session()
-    brief = {} if options.data else {**case.brief, **({"epochs": SMOKE_EPOCHS} if options.smoke else {})}
-    changes = {**brief, **case.changes}
-    if changes.get("average_last", 0) >= changes.get("epochs", np.inf):
-        changes["average_last"] = changes["epochs"]
-    given = {**({} if options.data else case.small), **case.arguments}
+    given, changes = case.given(options), case.changes_of_recipe(options)
     if case.frontend:
         parts = {split: features(case, split, options) for split in ("train", "validation", "test")}
         data = {split: _dataset(arrays) for split, arrays in parts.items()}
@@ -444,6 +471,7 @@ def run(case, seed, options):
         "case": case.name,
         "model": case.model,
         "arguments": given,
+        "frontend": case.frontend and dataclasses.asdict(case.frontend),
         "recipe": case.recipe or tmt.training.recipe(model=case.model).name,
         "changes": changes,
         "corpus": options.data or f"{case.corpus}, {options.clips[case.corpus]} clips, {case.sample_rate} Hz",
@@ -528,7 +556,10 @@ def report(tables, extras, options, cases, seeds):
         compared = _compared(table, shown, options, seeds)
         told.append({"title": table.title, "rows": rows, "against": table.against, "differences": compared})
         parts.append(_markdown(table, rows, compared, options))
-        _draw(table, rows, options.results / "figures" / f"{options.script}-{number + 1}.png")
+        if len(rows) > 1:
+            picture = options.results / "figures" / f"{options.script}-{number + 1}.png"
+            _draw(table, rows, picture)
+            parts.append(f"![{table.title}](results/figures/{picture.name})")
     for extra in extras:
         path = options.results / options.script / f"{extra.name}.json"
         if path.exists():
@@ -539,6 +570,7 @@ def report(tables, extras, options, cases, seeds):
                 picture = options.results / "figures" / f"{options.script}-{slug(extra.name)}.png"
                 picture.parent.mkdir(parents=True, exist_ok=True)
                 extra.draw(found, picture)
+                parts.append(f"![{extra.name}](results/figures/{picture.name})")
     text = "\n\n".join(parts)
     write_json(options.results / f"{options.script}.json", {"tables": told})
     if options.results == HERE / "results":

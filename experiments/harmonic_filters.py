@@ -28,7 +28,7 @@ def _case(name, model, smoke=False, **small):
     return common.Case(name, model, small=small, recipe="won2020", brief=_BRIEF, tracks=_TRACKS, keep=True, smoke=smoke)
 
 
-HARMONIC = _case("harmonic_cnn", "harmonic_cnn", filters=16)
+HARMONIC = _case("harmonic_cnn", "harmonic_cnn", filters=12)
 MODELS = [
     HARMONIC,
     _case("musicnn", "musicnn", timbral_filters=16, temporal_filters=8, middle_filters=32, units=100),

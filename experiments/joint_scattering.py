@@ -94,16 +94,16 @@ SPECTROGRAMS = [
     _squares("time scattering", "scattering"),
     _squares("MFCC", "mfcc"),
 ]
-_SHORT_STAGES = {"stages.0.epochs": 6, "stages.1.epochs": 1, "stages.2.epochs": 1, "stages.3.epochs": 1}
+_SHORT_STAGES = {"stages.0.epochs": 3, "stages.1.epochs": 1, "stages.2.epochs": 1, "stages.3.epochs": 1}
 
 
-def _won(model, smoke=False):
+def _won(model, filters, smoke=False):
     return common.Case(
         f"{model}, won2020",
         model,
         corpus="techniques",
-        small={"filters": 16},
-        brief={"epochs": 9, "chunks": 2, "stages.0.optimizer.learning_rate": 1e-3, **_SHORT_STAGES},
+        small={"filters": filters},
+        brief={"epochs": 6, "chunks": 2, "stages.0.optimizer.learning_rate": 1e-3, **_SHORT_STAGES},
         smoke=smoke,
     )
 
@@ -115,10 +115,10 @@ OWN = [
         "musicnn",
         corpus="techniques",
         small={"timbral_filters": 16, "temporal_filters": 8, "middle_filters": 32, "units": 100},
-        brief={"epochs": 8, "chunks": 2, "schedule.patience": 3},
+        brief={"epochs": 6, "chunks": 2, "schedule.patience": 3},
     ),
-    _won("harmonic_cnn"),
-    _won("short_chunk_cnn_res", smoke=True),
+    _won("harmonic_cnn", 12),
+    _won("short_chunk_cnn_res", 16, smoke=True),
 ]
 TABLES = [
     common.Table("Front-ends before the same packing layers", FRONT_ENDS, against="joint scattering"),
