@@ -98,6 +98,15 @@ class Case:
             changes["average_last"] = changes["epochs"]
         return changes
 
+    def told(self, options):
+        """Returns what the results say of the case, and by which they are known to be of it."""
+        return {
+            "arguments": self.given(options),
+            "frontend": self.frontend and dataclasses.asdict(self.frontend),
+            "changes": self.changes_of_recipe(options),
+            "tracks": self.tracks,
+        }
+
 
 @dataclasses.dataclass(frozen=True)
 class Features:
@@ -364,16 +373,9 @@ def stored(options, case, seed):
 def _see_that_results_are_of(cases, seeds, options):
     """Refuses results of a case that was another when it was run."""
     for case in cases:
-        now = {
-            "arguments": case.given(options),
-            "changes": case.changes_of_recipe(options),
-            "tracks": case.tracks,
-            "frontend": case.frontend and dataclasses.asdict(case.frontend),
-        }
+        now = case.told(options)
         for facts in results(case, options, seeds=seeds)[1]:
             then = {key: facts[key] for key in now}
-            if case.frontend:  # the shape of its features is not for the case to say
-                then["arguments"] = {key: value for key, value in then["arguments"].items() if key in case.arguments}
             if json.dumps(now, sort_keys=True) != json.dumps(then, sort_keys=True):
                 path = options.results / options.script / f"{case.file(facts['seed'])}.npz"
                 sys.exit(f"{path} is of {then}, and the case is now {now}: remove the file, or change the case back.")
@@ -470,12 +472,9 @@ def run(case, seed, options):
     facts = {
         "case": case.name,
         "model": case.model,
-        "arguments": given,
-        "frontend": case.frontend and dataclasses.asdict(case.frontend),
+        **case.told(options),
         "recipe": case.recipe or tmt.training.recipe(model=case.model).name,
-        "changes": changes,
         "corpus": options.data or f"{case.corpus}, {options.clips[case.corpus]} clips, {case.sample_rate} Hz",
-        "tracks": case.tracks,
         "seed": seed,
         "parameters": sum(int(np.prod(weight.shape)) for weight in trained.model.trainable_weights),
         "epochs": len(history),

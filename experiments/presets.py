@@ -85,7 +85,7 @@ def write(options):
         for case in table.cases:
             trained = common.folder_of(case, SEED, options) / "model.keras"
             if common.stored(options, case, SEED) and trained.exists():  # else there are the files, or nothing yet
-                register.setdefault(case.model, {})[case.corpus] = _write(case, folder, options)
+                register.setdefault(case.model, {})[case.corpus] = _write(case, trained, folder, options)
     lines, sizes = ["file\tbytes\tsha256\tmodel\tpreset"], {}
     for model, presets in sorted(register.items()):
         for preset in sorted(presets):
@@ -111,11 +111,11 @@ def _files(folder, model, preset):
     }
 
 
-def _write(case, folder, options):
-    """Writes the files of one preset, and returns what `presets.json` says of it."""
+def _write(case, trained_path, folder, options):
+    """Writes the files of one preset, of the model that lies at a path, and returns what `presets.json` says of it."""
     import tfmusictag as tmt
 
-    trained = tmt.load_model(common.folder_of(case, SEED, options) / "model.keras")
+    trained = tmt.load_model(trained_path)
     vocabulary = f"rendered_{case.corpus}"
     labels = tmt.vocabulary.labels(vocabulary)
     arguments = dict(case.arguments)
