@@ -8,10 +8,10 @@ import tensorflow as tf
 from tfmusictag import layers
 
 
-def gradients(layer, inputs, upstream):
+def gradients(layer, inputs, upstream, **call):
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        outputs = layer(inputs)
+        outputs = layer(inputs, **call)
     return outputs, tape.gradient(outputs, [inputs, *layer.trainable_variables], upstream)
 
 
@@ -47,6 +47,43 @@ def test_outputs_and_gradients_are_those_of_keras(kernel, channels, options, dty
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.dtype == theirs.dtype
         np.testing.assert_allclose(mine, theirs, rtol=tolerance, atol=tolerance * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "mixed_float16"])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(("length", "frames"), [(16, 16), (17, 40), (32, 33), (50, 97)])
+def test_training_in_blocks_gives_what_keras_gives(length, frames, padding, dtype):
+    rng = np.random.default_rng(0)
+    inputs = tf.constant(rng.normal(size=(2, frames, 5, 1)), "float64" if dtype == "float64" else "float32")
+    options = {"padding": padding, "activation": "tanh", "dtype": dtype, "bias_initializer": "ones"}
+    ours, other = (
+        layers.SpectrogramConv2D(3, (length, 1), **options),
+        keras.layers.Conv2D(3, (length, 1), **options),
+    )
+    other.build(inputs.shape)
+    ours.build(inputs.shape)
+    ours.set_weights(other.get_weights())
+    upstream = tf.constant(rng.normal(size=other(inputs).shape), ours.compute_dtype)
+    answer, found = gradients(ours, inputs, upstream, training=True)
+    expected_answer, expected = gradients(other, inputs, upstream)
+    assert answer.shape == expected_answer.shape
+    np.testing.assert_array_equal(ours(inputs, training=False), expected_answer)
+    # Sums of up to 970 products in another order.
+    tolerance = {"float64": 1e-12, "float32": 1e-5, "mixed_float16": 2e-2}[dtype]
+    for mine, theirs in zip([answer, *found], [expected_answer, *expected], strict=True):
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_allclose(mine, theirs, rtol=tolerance, atol=tolerance * np.abs(theirs).max())
+
+
+def test_training_in_blocks_is_compiled_and_of_any_length():
+    layer = layers.SpectrogramConv2D(4, (20, 1), use_bias=False, padding="same")
+    layer.build((None, None, 10, 1))
+    compiled = tf.function(
+        lambda inputs: layer(inputs, training=True), input_signature=[tf.TensorSpec((None, None, 10, 1))]
+    )
+    for frames in (3, 48):
+        inputs = tf.random.normal((2, frames, 10, 1))
+        np.testing.assert_allclose(compiled(inputs), layer(inputs), rtol=1e-5, atol=1e-6)
 
 
 def test_compiled_and_of_any_length():

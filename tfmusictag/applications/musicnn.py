@@ -168,7 +168,7 @@ def _trunk(log_mel, timbral_filters, temporal_filters, middle_filters):
 
     temporal = []
     for name, frames in _TEMPORAL:
-        conv = keras.layers.Conv2D(temporal_filters, (frames, 1), padding="same", activation="relu", name=name)
+        conv = layers.SpectrogramConv2D(temporal_filters, (frames, 1), padding="same", activation="relu", name=name)
         temporal.append(_max_over_bands(_block(x, conv), name))  # (batch, frames, 51)
     temporal = keras.layers.Concatenate(name="temporal")(temporal)  # (batch, frames, 153)
 

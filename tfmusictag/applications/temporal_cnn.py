@@ -136,7 +136,9 @@ def _trunk(log_mel, filters):
     x = keras.layers.Normalization(axis=None, dtype="float32", name="standardize")(log_mel)  # (batch, 250, 40, 1)
     maps = []
     for name, frames, count in filters:
-        conv = keras.layers.Conv2D(count, (frames, 1), activation="relu", kernel_initializer="he_uniform", name=name)
+        conv = layers.SpectrogramConv2D(
+            count, (frames, 1), activation="relu", kernel_initializer="he_uniform", name=name
+        )
         y = conv(x)  # (batch, 250 - frames + 1, 40, count)
         maps.append(keras.layers.MaxPooling2D((y.shape[1], _POOL_BANDS), name=f"{name}_pool")(y))
     # (batch, 1, 10, 75)
