@@ -200,11 +200,13 @@ def restore_frontend(model, original, layers):
     The converter has no switch for it, and eight bits in the mel filter bank alone cost more than all others together.
     """
     graph, source = model.subgraphs[0], original.subgraphs[0]
-    if [_name(model, op) for op in graph.operators] != [_name(original, op) for op in source.operators]:
-        raise RuntimeError("dynamic-range conversion gave other operations than plain conversion.")
+    ours, theirs = ([tree.subgraphs[0].operators[k] for k in frontend(tree, layers)] for tree in (model, original))
+    # Behind it they may differ: before a matrix too small for eight bits the converter multiplies a normalisation in.
+    if [_name(model, op) for op in ours] != [_name(original, op) for op in theirs]:
+        raise RuntimeError("dynamic-range conversion gave another front-end than plain conversion.")
     users = collections.Counter(tensor.buffer for part in model.subgraphs for tensor in part.tensors)
-    for k in frontend(model, layers):
-        for i, j in zip(graph.operators[k].inputs, source.operators[k].inputs, strict=True):
+    for operator, twin in zip(ours, theirs, strict=True):
+        for i, j in zip(operator.inputs, twin.inputs, strict=True):
             if i < 0 or graph.tensors[i].type == source.tensors[j].type:
                 continue
             tensor = graph.tensors[i]
