@@ -464,8 +464,7 @@ def run(case, seed, options):
             scored = tmt.evaluation.predict(trained.model, data[part], split=None, **where)
         else:
             scored = tmt.evaluation.predict(trained.model, data, split=part, **where)
-        found[part] = scored
-        _keep_targets(case, part, scored, options)
+        found[part] = _in_order(case, part, scored, options)
     # Of all epochs, and not of those alone that were left to do after a kill.
     history = trained.history
     seconds = history["seconds"].sum() + time.perf_counter() - began
@@ -486,7 +485,7 @@ def run(case, seed, options):
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     # Half precision: the order of two scores is lost where they are within a thousandth of each other.
-    scores = {name: of.scores.astype(np.float16) for name, of in found.items()}
+    scores = {name: of.astype(np.float16) for name, of in found.items()}
     np.savez_compressed(part, facts=np.array(json.dumps(facts)), **scores)
     os.replace(part, path)
     if not case.keep:
@@ -503,20 +502,25 @@ def _targets_path(corpus, part, options):
     return options.results / f"{name}-{part}.npz"
 
 
-def _keep_targets(case, part, made, options):
-    """Writes what the scores of a corpus are measured against, once; sees that the tracks are the same and in order."""
+def _in_order(case, part, made, options):
+    """Returns the scores of a split in the order in which its targets are kept, which the first run writes.
+
+    A corpus at another sample rate has other shards, and with them another order of the same tracks.
+    """
     import numpy as np
 
     path = _targets_path(case.corpus, part, options)
-    ids = np.array(made.track_ids)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-        np.savez_compressed(fresh, targets=made.targets, tags=np.array(made.tags), ids=ids)
+        np.savez_compressed(fresh, targets=made.targets, tags=np.array(made.tags), ids=np.array(made.track_ids))
         os.replace(fresh, path)
+    places = {name: place for place, name in enumerate(made.track_ids)}
     with np.load(path) as held:
-        if not (np.array_equal(held["ids"], ids) and np.array_equal(held["targets"], made.targets)):
+        order = [places.get(name) for name in held["ids"].tolist()]
+        if None in order or len(order) != len(places) or not np.array_equal(held["targets"], made.targets[order]):
             raise ValueError(f"{path} holds other tracks than those of {case.name!r}: remove the older results.")
+    return made.scores[order]
 
 
 # --- what came out ------------------------------------------------------------------------------------------------

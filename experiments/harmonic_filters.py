@@ -13,6 +13,7 @@ import common
 # Won's stages with a rate for few epochs; clips are cut into chunks as the models want them.
 _BRIEF = {
     "epochs": 9,
+    "batch_size": 8,
     "chunks": 1,
     "stages.0.epochs": 6,
     "stages.0.optimizer.learning_rate": 1e-3,

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-# Frames that a kernel must have, and filters that there may be, for blocks to be quicker (one core with AVX2, 96 bands).
+# Frames that a kernel must have, and filters that there may be, for blocks to be quicker: one core with AVX2, 96 bands.
 _LONG, _NARROW = 16, 24
 _BLOCK = 16  # frames
 
