@@ -31,6 +31,7 @@ class SpectrogramConv2D(keras.layers.Conv2D):
         if not (training and self._single(self.kernel) and self._long_and_narrow()):
             return super().call(inputs)
         outputs = _in_blocks(inputs, keras.ops.convert_to_tensor(self.kernel, self.compute_dtype), self.padding)
+        outputs = tf.ensure_shape(outputs, self.compute_output_shape(inputs.shape))
         outputs = outputs + keras.ops.cast(self.bias, outputs.dtype) if self.use_bias else outputs
         return outputs if self.activation is None else self.activation(outputs)
 
@@ -89,9 +90,4 @@ def _in_blocks(inputs, kernel, padding):
     x = tf.nn.conv2d(x, tf.reshape(tf.stack(later, 1), (heard, 1, _BLOCK, _BLOCK * filters)), 1, "VALID")
 
     x = tf.transpose(tf.reshape(x, (-1, blocks, bands, _BLOCK, filters)), (0, 1, 3, 2, 4))
-    x = tf.reshape(x, (-1, blocks * _BLOCK, bands, filters))[:, :frames]
-    return tf.ensure_shape(x, (None, _outputs(inputs.shape[1], before + after - length + 1), bands, filters))
-
-
-def _outputs(frames, more):
-    return None if frames is None else frames + more
+    return tf.reshape(x, (-1, blocks * _BLOCK, bands, filters))[:, :frames]
