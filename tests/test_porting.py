@@ -16,7 +16,7 @@ import tensorflow as tf
 from golden import GOLDEN, probe
 from test_cache import leftovers, make_wheel, small_disk
 
-from tfmusictag.applications.musicnn import PRESETS
+from tfmusictag.applications import _musicnn_wheel
 from tfmusictag.errors import ModelError
 from tfmusictag.porting import hdf5, load_weights, musicnn, save_weights, tf1_checkpoint, wheel
 
@@ -123,7 +123,9 @@ def test_the_map_names_every_variable_once(kind, name):
 
 
 def test_the_presets_name_members_of_the_wheel():
-    for preset in PRESETS.values():
+    presets = _musicnn_wheel.presets("musicnn")
+    assert list(presets) == ["mtat", "msd"]
+    for preset in presets.values():
         wheel.check(musicnn_wheel.wheel_path(), preset.source)
         assert wheel.read_member(musicnn_wheel.wheel_path(), preset.licence_member).startswith(
             b"Copyright (c) Music Technology Group"
