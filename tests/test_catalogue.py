@@ -20,7 +20,7 @@ def test_a_card_says_what_one_must_know():
     card = tmt.card("musicnn")
     assert (card.sample_rate, card.input_samples, card.embedding_dim) == (16_000, 48_128, 200)
     assert card.framing.hop_samples == 187 * 256
-    assert list(card.presets) == ["mtat", "msd", "techniques"]
+    assert list(card.presets) == ["mtat", "msd", "techniques", "ensembles"]
     assert "arXiv" in card.source
     assert card.licence == "MIT"
     assert card.presets["mtat"].licence == "ISC"
@@ -73,7 +73,7 @@ def test_an_unknown_model_names_the_nearest(name, near):
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    words = r"one of \['mtat', 'msd', 'techniques'\]; received 'mta'. Did you mean 'mtat'"
+    words = r"one of \['mtat', 'msd', 'techniques', 'ensembles'\]; received 'mta'. Did you mean 'mtat'"
     with pytest.raises(ValueError, match=words):
         tmt.card("musicnn").labels("mta")
 

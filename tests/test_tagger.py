@@ -191,7 +191,7 @@ def test_a_model_without_tags_is_given_them(clip):
         ({"model": 3}, "`model` must be a catalogue name, a .tflite file or a keras.Model; received int"),
         (
             {"weights": "mtatt"},
-            r"one of \['mtat', 'msd', 'techniques'\] or a path; received 'mtatt'. Did you mean 'mtat'",
+            r"one of \['mtat', 'msd', 'techniques', 'ensembles'\] or a path; received 'mtatt'. Did you mean 'mtat'",
         ),
         ({"model": "musicnn_big"}, "has no preset; received None"),
     ],
