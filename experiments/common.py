@@ -396,17 +396,26 @@ def run_all(missing, options):
     for family in families.values():
         for split in ("train", "validation", "test"):
             _make_features(list(family.values()), split, options)
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        waiting = {pool.submit(_run_apart, case, seed, options): (case, seed) for case, seed in missing}
+        try:
+            for done, future in enumerate(concurrent.futures.as_completed(waiting), start=1):
+                case, seed = waiting[future]
+                told = future.result()
+                print(f"{done} of {len(missing)}: {case.name}, seed {seed}: {told}", file=sys.stderr, flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # those that have begun come to their end
+            raise
+
+
+def _run_apart(case, seed, options):
+    """Runs a case in a process of its own, with one core: narrow networks leave a second idle half of the time."""
+    if options.minutes is not None and time.monotonic() - options.begun > 60 * options.minutes:
+        return "left for another time"
+    # Not one pool whose processes are replaced after some runs: that of Python 3.11 then waits for ever.
     context = multiprocessing.get_context("spawn")
-    # A core each is faster than two for one run: narrow networks leave the second idle half of the time.
-    workers = concurrent.futures.ProcessPoolExecutor(
-        options.jobs, mp_context=context, initializer=_one_core, max_tasks_per_child=8
-    )
-    with workers as pool:
-        waiting = {pool.submit(_run_in_time, case, seed, options): (case, seed) for case, seed in missing}
-        for done, future in enumerate(concurrent.futures.as_completed(waiting), start=1):
-            case, seed = waiting[future]
-            told = future.result()
-            print(f"{done} of {len(missing)}: {case.name}, seed {seed}: {told}", file=sys.stderr, flush=True)
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context, initializer=_one_core) as process:
+        return process.submit(run, case, seed, options).result()
 
 
 def _one_core():
@@ -419,12 +428,6 @@ def _one_core():
 def _end_with_parent():
     multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
     os._exit(1)  # else it would go on in a folder that the next call works in
-
-
-def _run_in_time(case, seed, options):
-    if options.minutes is not None and time.monotonic() - options.begun > 60 * options.minutes:
-        return "left for another time"
-    return run(case, seed, options)
 
 
 def run(case, seed, options):
