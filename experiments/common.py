@@ -8,6 +8,7 @@ these scores at the end.
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import datetime
 import fnmatch
@@ -33,6 +34,7 @@ README = HERE / "README.md"
 SEEDS = (0, 1, 2)
 DRAWS = 1_000  # of the bootstrap
 PACKAGES = ("tensorflow", "keras", "kapre", "numpy", "scikit-learn")
+_VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "asimd": "NEON"}  # flag of a processor -> what it means
 # What a rendered corpus has of clips of 10 s; of ten clips eight are for training.
 CLIPS = {"techniques": 2_500, "ensembles": 5_000}
 CLIP_S = 10.0
@@ -166,7 +168,7 @@ def slug(name):
 # --- the command --------------------------------------------------------------------------------------------------
 
 
-def main(script, described, tables, extras=(), after=None):
+def main(script, described, tables, extras=(), after=None, seeds=SEEDS):
     """Runs what is missing of a script's cases, then draws what is there; returns the exit status.
 
     Args:
@@ -174,8 +176,9 @@ def main(script, described, tables, extras=(), after=None):
         described: its docstring.
         tables, extras: what it is about.
         after: None, or what is called with the options at the end.
+        seeds: of each case, where the command names none.
     """
-    options = arguments(described)
+    options = arguments(described, seeds)
     options.script = script
     cases = list({case.name: case for table in tables for case in table.cases}.values())
     seeds = options.seeds
@@ -200,12 +203,12 @@ def main(script, described, tables, extras=(), after=None):
     return 0
 
 
-def arguments(described):
+def arguments(described, seeds=SEEDS):
     parser = argparse.ArgumentParser(description=described.partition("\n")[0])
     parser.add_argument("--smoke", action="store_true", help="a few cases on a tiny corpus, nothing of it kept")
     parser.add_argument("--report", action="store_true", help="draw what is there, run nothing")
     parser.add_argument("--cases", nargs="+", default=EVERY_CASE, metavar="PATTERN", help="which cases to run [all]")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), metavar="N")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds), metavar="N")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="runs at a time, a core each [2]")
     parser.add_argument("--minutes", type=float, default=None, help="begin no run after so many")
     parser.add_argument("--work", type=pathlib.Path, default=HERE.parent / ".cache" / "experiments", metavar="DIR")
@@ -249,9 +252,12 @@ def made():
 
 
 def _cpu():
+    """Returns the processor's name, and the widest of the vectors that decide how fast narrow networks are."""
     with open("/proc/cpuinfo", encoding="utf-8") as file:
-        found = re.search(r"model name\s*: (.*)", file.read())
-    return found.group(1) if found else platform.machine()
+        told = file.read()
+    found = re.search(r"model name\s*: (.*)", told)
+    vectors = next((name for flag, name in _VECTORS.items() if flag in told), "none")
+    return f"{found.group(1) if found else platform.machine()}, {vectors}"
 
 
 # --- corpora ------------------------------------------------------------------------------------------------------
@@ -404,7 +410,7 @@ def run_all(missing, options):
                 told = future.result()
                 print(f"{done} of {len(missing)}: {case.name}, seed {seed}: {told}", file=sys.stderr, flush=True)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # those that have begun come to their end
+            pool.shutdown(cancel_futures=True)  # those that have begun come to their end
             raise
 
 
@@ -517,12 +523,14 @@ def _in_order(case, part, made, options):
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.stem}.{os.getpid()}.npz")
         np.savez_compressed(fresh, targets=made.targets, tags=np.array(made.tags), ids=np.array(made.track_ids))
-        os.replace(fresh, path)
+        with contextlib.suppress(FileExistsError):
+            os.link(fresh, path)  # another run may have been first, and its order is kept
+        fresh.unlink()
     places = {name: place for place, name in enumerate(made.track_ids)}
     with np.load(path) as held:
         order = [places.get(name) for name in held["ids"].tolist()]
         if None in order or len(order) != len(places) or not np.array_equal(held["targets"], made.targets[order]):
-            raise ValueError(f"{path} holds other tracks than those of {case.name!r}: remove the older results.")
+            raise ValueError(f"{path} holds other tracks than those of {case.name!r}: remove it and all that it is of.")
     return made.scores[order]
 
 

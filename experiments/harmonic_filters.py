@@ -10,7 +10,7 @@ import sys
 
 import common
 
-# Won's stages with a rate for few epochs; clips are cut into chunks as the models want them.
+# Won's stages with a rate and batches for few epochs, which want many steps; a clip gives an epoch one chunk.
 _BRIEF = {
     "epochs": 9,
     "batch_size": 8,

@@ -51,7 +51,7 @@ def test_outputs_and_gradients_are_those_of_keras(kernel, channels, options, dty
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "mixed_float16"])
 @pytest.mark.parametrize("padding", ["valid", "same"])
-@pytest.mark.parametrize(("length", "frames"), [(16, 16), (17, 40), (32, 33), (50, 97)])
+@pytest.mark.parametrize(("length", "frames"), [(64, 64), (65, 70), (64, 97), (80, 167)])
 def test_training_in_blocks_gives_what_keras_gives(length, frames, padding, dtype):
     rng = np.random.default_rng(0)
     inputs = tf.constant(rng.normal(size=(2, frames, 5, 1)), "float64" if dtype == "float64" else "float32")
@@ -68,22 +68,29 @@ def test_training_in_blocks_gives_what_keras_gives(length, frames, padding, dtyp
     expected_answer, expected = gradients(other, inputs, upstream)
     assert answer.shape == expected_answer.shape
     np.testing.assert_array_equal(ours(inputs, training=False), expected_answer)
-    # Sums of up to 970 products in another order.
+    # Sums of up to 1,670 products in another order.
     tolerance = {"float64": 1e-12, "float32": 1e-5, "mixed_float16": 2e-2}[dtype]
     for mine, theirs in zip([answer, *found], [expected_answer, *expected], strict=True):
         assert mine.dtype == theirs.dtype
         np.testing.assert_allclose(mine, theirs, rtol=tolerance, atol=tolerance * np.abs(theirs).max())
 
 
-def test_training_in_blocks_is_compiled_and_of_any_length():
-    layer = layers.SpectrogramConv2D(4, (20, 1), use_bias=False, padding="same")
+@pytest.mark.parametrize("bands", [10, None])
+def test_training_in_blocks_is_compiled_and_of_any_length(bands):
+    layer = layers.SpectrogramConv2D(4, (70, 1), use_bias=False, padding="same")
     layer.build((None, None, 10, 1))
     compiled = tf.function(
-        lambda inputs: layer(inputs, training=True), input_signature=[tf.TensorSpec((None, None, 10, 1))]
+        lambda inputs: layer(inputs, training=True), input_signature=[tf.TensorSpec((None, None, bands, 1))]
     )
-    for frames in (3, 48):
+    for frames in (3, 98):
         inputs = tf.random.normal((2, frames, 10, 1))
         np.testing.assert_allclose(compiled(inputs), layer(inputs), rtol=1e-5, atol=1e-6)
+
+
+def test_too_few_frames_are_refused_in_training_as_well():
+    layer = layers.SpectrogramConv2D(4, (70, 1))
+    with pytest.raises(ValueError, match="Computed output size would be negative"):
+        layer(tf.zeros((2, 69 - 1, 10, 1)), training=True)
 
 
 def test_compiled_and_of_any_length():

@@ -96,7 +96,8 @@ def FrequencyDependentCNN(
 
     Args:
         include_top: False ends at the last feature map (batch, steps, 1, 8 * filters), or with `pooling` at a vector.
-        weights: None, or a path: a `.weights.h5`, or a checkpoint of Bour's; `#averaged` or `#model` behind it.
+        weights: None, `"techniques"`, `"ensembles"`, or a path: a `.weights.h5`, or a checkpoint of Bour's;
+            `#averaged` or `#model` behind it.
         input_tensor: Keras tensor (batch, samples) to start from.
         input_shape: `(samples,)`; None stands for the samples of `frames`. The same weights fit every length.
         pooling: None, `"avg"` or `"max"` over steps; only with include_top=False.

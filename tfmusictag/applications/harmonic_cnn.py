@@ -68,7 +68,8 @@ def HarmonicCNN(
 
     Args:
         include_top: False ends at the last feature map (batch, steps, 1, 2 * filters), or with `pooling` at a vector.
-        weights: None, or a path: a `.weights.h5`, or the `.pth` of Won's HarmonicCNN.
+        weights: None, `"techniques"`, `"ensembles"`, or a path: a `.weights.h5`, or the `.pth` of Won's
+            HarmonicCNN.
         input_tensor: Keras tensor (batch, samples) to start from.
         input_shape: `(samples,)`, at least 4.6 s; the same weights fit every length.
         pooling: None, `"avg"` or `"max"` over steps; only with include_top=False.

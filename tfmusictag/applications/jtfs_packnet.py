@@ -77,7 +77,7 @@ def JTFSPackNet(
 
     Args:
         include_top: False ends at the last feature map (batch, 2, 1, channels), or with `pooling` at a vector.
-        weights: None, or the path of a `.weights.h5`.
+        weights: None, `"techniques"`, `"ensembles"`, or the path of a `.weights.h5`.
         input_tensor: Keras tensor (batch, samples) to start from.
         input_shape: `(samples,)`; frames are channels, so the length is fixed with the model.
         pooling: None, `"avg"` or `"max"` over rates and scales; only with include_top=False.

@@ -85,8 +85,8 @@ def MusiCNN(
 
     Args:
         include_top: False ends at the last feature map (batch, frames, channels), or with `pooling` at a vector.
-        weights: None, `"mtat"`, `"msd"`, or a path: a `.weights.h5`, a folder of the original checkpoint, or the
-            wheel `musicnn-0.1.0-py3-none-any.whl#mtat`.
+        weights: None, `"mtat"`, `"msd"`, `"techniques"`, `"ensembles"`, or a path: a `.weights.h5`, a folder of the
+            original checkpoint, or the wheel `musicnn-0.1.0-py3-none-any.whl#mtat`.
         input_tensor: Keras tensor (batch, samples) to start from.
         input_shape: `(samples,)`, at least 512; `(None,)` takes any length.
         pooling: None, `"avg"` or `"max"` over time; only with include_top=False.

@@ -70,7 +70,8 @@ def SampleCNN(
 
     Args:
         include_top: False ends at the last feature map (batch, steps, 4 * filters), or with `pooling` at a vector.
-        weights: None, or a path: a `.weights.h5`, or, with variant="won2020", the `.pth` of Won's SampleCNN.
+        weights: None, `"techniques"`, `"ensembles"`, or a path: a `.weights.h5`, or, with variant="won2020", the
+            `.pth` of Won's SampleCNN.
         input_tensor: Keras tensor (batch, samples) to start from.
         input_shape: `(samples,)`, a multiple of stride * pool ** blocks, and this itself unless given. Of several
             steps the maximum is taken; the same weights fit.

@@ -202,7 +202,7 @@ def restore_frontend(model, original, layers):
     graph, source = model.subgraphs[0], original.subgraphs[0]
     ours, theirs = ([tree.subgraphs[0].operators[k] for k in frontend(tree, layers)] for tree in (model, original))
     # Behind it they may differ: before a matrix too small for eight bits the converter multiplies a normalisation in.
-    if [_name(model, op) for op in ours] != [_name(original, op) for op in theirs]:
+    if [_taken(model, op) for op in ours] != [_taken(original, op) for op in theirs]:
         raise RuntimeError("dynamic-range conversion gave another front-end than plain conversion.")
     users = collections.Counter(tensor.buffer for part in model.subgraphs for tensor in part.tensors)
     for operator, twin in zip(ours, theirs, strict=True):
@@ -219,6 +219,12 @@ def restore_frontend(model, original, layers):
             tensor.buffer = len(model.buffers) - 1
             tensor.type = source.tensors[j].type
             tensor.quantization = None
+
+
+def _taken(model, operator):
+    """Returns the name of an operation and the shapes that it takes."""
+    tensors = model.subgraphs[0].tensors
+    return _name(model, operator), [None if i < 0 else list(tensors[i].shape) for i in operator.inputs]
 
 
 def widen(model, original, layers):
