@@ -1,7 +1,7 @@
 """Does the Harmonic CNN tag better than others, how many harmonics does it want, and what stands perturbed sound?
 
 After Won et al., ICASSP 2020 and SMC 2020 (the slides of seed 001): the models under one recipe on `ensembles`, one to
-seven harmonics, and what stretching, shifting, compression, noise and MP3 leave of each model.
+seven harmonics, and what stretching, shifting, compression and noise leave of each model.
 """
 
 import dataclasses
@@ -41,8 +41,9 @@ MODELS = [
     _case("self_attention", "self_attention", filters=16, input_shape=(80_000,)),
 ]
 HARMONICS = [
-    dataclasses.replace(HARMONIC, name=f"{number} harmonics", arguments={"harmonics": number}, keep=False)
-    for number in (1, 2, 3, 4, 5, 7)
+    dataclasses.replace(HARMONIC, name=name, arguments={"harmonics": number}, keep=False)
+    for number, name in enumerate(("1 harmonic", *(f"{number} harmonics" for number in range(2, 8))), start=1)
+    if number != 6
 ]
 HARMONICS.insert(5, HARMONIC)
 TABLES = [

@@ -40,8 +40,8 @@ _FULL_SCALE = 32_768.0
 _PANEL_INCHES = 2.6
 _LETTER_INCHES, _HANDLE_INCHES, _LONGEST = 0.1, 0.7, 60  # of the models' names in pictures; letters, at most
 # Told apart without colour vision too (Okabe and Ito).
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_MARKERS = "osD^vPX*"
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
+_MARKERS = "osD^vPX"
 
 
 def run(
