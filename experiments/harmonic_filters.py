@@ -41,9 +41,10 @@ MODELS = [
     _case("self_attention", "self_attention", filters=16, input_shape=(80_000,)),
 ]
 HARMONICS = [
-    dataclasses.replace(HARMONIC, name=name, arguments={"harmonics": number}, keep=False)
-    for number, name in enumerate(("1 harmonic", *(f"{number} harmonics" for number in range(2, 8))), start=1)
-    if number != 6
+    dataclasses.replace(
+        HARMONIC, name=f"{number} harmonic{'s' if number > 1 else ''}", arguments={"harmonics": number}, keep=False
+    )
+    for number in (1, 2, 3, 4, 5, 7)
 ]
 HARMONICS.insert(5, HARMONIC)
 TABLES = [

@@ -190,7 +190,8 @@ def test_filters_that_no_clip_wakes(tmp_path):
     assert taken == [reader.INT8, reader.INT8]
 
 
-def test_a_normalisation_before_a_matrix_too_small_for_eight_bits(tmp_path):
+@pytest.mark.parametrize(("variant", "last"), [("dynamic", reader.FLOAT32), ("int8", reader.INT8)])
+def test_a_normalisation_before_a_matrix_too_small_for_eight_bits(variant, last, tmp_path):
     """One of the two conversions that make a file multiplies one into such a matrix, and the other does not."""
     waveform = keras.Input((SAMPLES,), name="waveform")
     x = layers.LogMel.from_preset("musicnn", padding="valid", n_mels=32)(waveform)
@@ -198,10 +199,13 @@ def test_a_normalisation_before_a_matrix_too_small_for_eight_bits(tmp_path):
     x = keras.layers.BatchNormalization(name="embedding")(x)
     narrow = keras.Model(waveform, keras.layers.Dense(10, activation="sigmoid", name="tags")(x), name="narrow")
     path = tmp_path / "small.tflite"
-    exporting.export_tflite(narrow, path, quantization="dynamic", labels=list(map(str, range(10))))
+    representative = music() if variant == "int8" else None
+    exporting.export_tflite(
+        narrow, path, quantization=variant, representative=representative, labels=list(map(str, range(10)))
+    )
     found = reader.Model(path.read_bytes())
     matrices = [found.tensors[op.inputs[1]].kind for op in found.operators if op.code == reader.FULLY_CONNECTED]
-    assert matrices == [reader.FLOAT32, reader.INT8, reader.FLOAT32]  # mel bands, the wide one, the tags
+    assert matrices == [reader.FLOAT32, reader.INT8, last]  # mel bands, the wide one, the tags
 
 
 def test_weights_are_stored_as_the_variant_says():

@@ -39,7 +39,7 @@ _UNTOUCHED = {"time_stretch": 1, "pitch_shift": 0}  # the strength that clean so
 _FULL_SCALE = 32_768.0
 _PANEL_INCHES = 2.6
 _LETTER_INCHES, _HANDLE_INCHES, _LONGEST = 0.1, 0.7, 60  # of the models' names in pictures; letters, at most
-# Told apart without colour vision too (Okabe and Ito).
+# Told apart without colour vision too (those of Okabe and Ito, and a brown); a marker fewer, so that pairs differ.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
 _MARKERS = "osD^vPX"
 

@@ -24,8 +24,8 @@ class SpectrogramConv2D(keras.layers.Conv2D):
     - In training all of a convolution along frames alone with few filters, for kernels of 64 frames and more: blocks of
       16 frames become the channels.
 
-    Both want one channel, strides of 1 and a known number of bands; all else is Keras's, as is what the layer gives
-    outside of training.
+    Both want one channel and strides of 1, blocks a known number of bands as well; all else is Keras's, as is what the
+    layer gives outside of training.
     """
 
     def call(self, inputs, training=None):
