@@ -157,9 +157,8 @@ def _told(case, vocabulary, arguments, weights, model, options):
     return {
         "title": f"{tmt.card(case.model).title}, on rendered {case.corpus}",
         "vocabulary": vocabulary,
-        "training_data": f"rendered_music/{case.corpus}, {options.clips[case.corpus]:,} clips of {common.CLIP_S:g} s"
-        + (f", {case.tracks:,} of them to learn from" if case.tracks else "")
-        + "; no real music",
+        "training_data": f"rendered_music/{case.corpus}, {options.clips[case.corpus]:,} clips of {common.CLIP_S:g} s, "
+        f"{case.tracks or options.clips[case.corpus] * 8 // 10:,} of them to learn from; no real music",
         "metrics": f"test ROC-AUC {row['roc_auc']['mean']:.4f}, PR-AUC {row['pr_auc']['mean']:.4f} on rendered music",
         "arguments": arguments,
         "framing": dataclasses.asdict(framing),
