@@ -546,6 +546,8 @@ def test_resume_needs_a_file(run, stub, songs):
         ("card muscinn", "received 'muscinn'. Did you mean 'musicnn'?"),
         ("card", "required: name"),
         ("export x.tflite --model crnm", "received 'crnm'. Did you mean 'crnn'?"),
+        ("export x.tflite --model .", "must be the folder of a finished run; there is no model.keras in it"),
+        ("export x.tflite --model x.tflite", "x.tflite is exported already"),
         ("export x.tflite --model musicnn_big", "`weights` must be a path"),
         ("export x.tflite --representative a.wav", "`--representative` goes with --quantization int8"),
         ("export x.tflite --quantization int8", "`--representative` must name some real music"),
@@ -727,7 +729,7 @@ def test_export_hands_on_what_it_is_told(run, tmp_path, monkeypatch, arguments, 
         return export
 
     card = dataclasses.replace(tmt.card("vgg"), build=lambda weights: f"built {weights}", optimise=str.upper)
-    monkeypatch.setattr(cli, "applications", types.SimpleNamespace(card=lambda name: card))
+    monkeypatch.setattr(cli, "applications", types.SimpleNamespace(card=lambda name: card, list_models=lambda: ["vgg"]))
     names = {"export_tflite": export("tflite"), "export_saved_model": export("saved_model")}
     monkeypatch.setattr(cli, "exporting", types.SimpleNamespace(**names))
     path = tmp_path / "made.tflite"
@@ -751,6 +753,18 @@ def test_weights_from_a_path_are_exported_and_tagged_with_their_tags(run, songs,
     assert (status, err.count("\n")) == (3, 1)
     assert "A model of the file's classes is built with classes=2" in err
     assert run("export", path, *given, "--labels", labels) == (0, f"{path}\n", "")
+    (row,) = json_lines(run("tag", "--demo", "--model", path)[1])
+    assert {tag["tag"] for tag in row["tags"]} == {"calm", "wild"}
+
+
+def test_a_run_of_ones_own_is_exported_and_tagged_with_its_tags(run, tmp_path):
+    folder, path, clip = tmp_path / "run", tmp_path / "own.tflite", tmp_path / "clip.wav"
+    folder.mkdir()
+    tmt.create("timbre_cnn", classes=2).save(folder / "model.keras")
+    (folder / "labels.txt").write_text("calm\nwild\n", "utf-8")
+    clip.write_bytes(hostile.wav(signals.noise(32_000, seed=1), 16_000))
+    given = ("--quantization", "int8", "--representative", clip)
+    assert run("export", path, "--model", folder, *given) == (0, f"{path}\n", "")
     (row,) = json_lines(run("tag", "--demo", "--model", path)[1])
     assert {tag["tag"] for tag in row["tags"]} == {"calm", "wild"}
 
@@ -912,7 +926,9 @@ def test_a_picture_of_a_taggram(run, prepared, hostile_folder, tmp_path):
     status, out, err = run("plot", folder / "empty.wav", tmp_path / "other.png")
     assert (status, out) == (1, "")
     assert (json_lines(err)[0]["path"], json_lines(err)[0]["code"]) == (f"{folder}/empty.wav", "empty_file")
-    assert run("plot", folder / "good.wav", tmp_path / "other.xyz")[0] == 2
+    for name in ("other.xyz", "other"):
+        status, _, err = run("plot", folder / "good.wav", tmp_path / name)
+        assert status == 2 and "must end in one of" in err and f"{name}'" in err
     assert os.listdir(tmp_path) == ["taggram.png"]
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -102,6 +103,8 @@ def test_models_that_nothing_can_be_said_of(make, words):
     [
         ({"waveform": np.zeros(15_999)}, r"`waveform` must have the shape \(16000,\), .* received \(15999,\)"),
         ({"waveform": np.full(RATE, np.nan)}, "`waveform` must be finite"),
+        ({"waveform": "song.mp3"}, "`waveform` must be an array of samples; received 'song.mp3'"),
+        ({"start_s": "3"}, "`start_s` must be a finite number; received '3'"),
         ({"tag": "wid"}, r"`tag` must be one of .*'wild'\); received 'wid'. Did you mean 'wild'"),
         ({"tag": 1}, r"`tag` must be one of .*'wild'\); received 1"),
         ({"tag": ["calm", "wild"]}, "`tag` must be one, whose gradient is taken; received"),
@@ -674,6 +677,14 @@ def test_short_files_are_repeated(song):
         ({"tag": "wid"}, "`tag` must be one of .* Did you mean 'wild'"),
         ({"tag": ["calm", "wild"]}, "`tag` must be one with method='gradient'; received"),
         ({"start_s": -1}, "`start_s` must be from 0; received -1"),
+        ({"start_s": np.inf}, "`start_s` must be a finite number; received inf"),
+        ({"path": 5}, "`path` must be None or the path of a picture; received 5"),
+        ({"path": "a.xyz"}, r"must end in one of \[.*'png'.*\]; received 'a.xyz'"),
+        ({"path": "a"}, r"must end in one of \[.*'png'.*\]; received 'a'"),
+        ({"path": "none/a.png"}, "none/a.png cannot be written: there is no folder"),
+        ({"model": 5}, "`model` must be a catalogue name, the folder of a run, .*; received 5"),
+        ({"model": "musicnn", "weights": 5}, "`weights` must be None, a preset's name or a path; received 5"),
+        ({"model": "song.tflite"}, "song.tflite is exported already"),
         ({"weights": "mtat"}, "`weights` must be None with a model of your own; received 'mtat'"),
         ({"model": "self_attention"}, "`weights` must be a path with model='self_attention', which has no preset"),
         ({"model": "self_atention"}, "`model` must be a catalogue name, .* Did you mean 'self_attention'"),
@@ -683,8 +694,16 @@ def test_short_files_are_repeated(song):
     ],
 )
 def test_wrong_calls(song, given, words):
+    pathlib.Path("song.tflite").touch()
     with pytest.raises(ValueError, match=words):
         explain.explain(**{"source": song, "model": hears_loudness("reflect"), **given})
+
+
+def test_outputs_that_nobody_named_go_by_numbers(song):
+    model = keras.Sequential([keras.Input((RATE,)), layers.LogMel(), keras.layers.Flatten(), keras.layers.Dense(3)])
+    assert explain.explain(song, model, tag="2").tag == "2"
+    with pytest.raises(ValueError, match="one of the outputs '0' to '2', since nobody named .*`labels`.* 'quiet'"):
+        explain.explain(song, model, tag="quiet")
 
 
 # --- the command line ---------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from tfmusictag._version import __version__
 
 audio = lazy_module("tfmusictag.audio")
 datasets = lazy_module("tfmusictag.datasets")
+evaluated = lazy_module("tfmusictag.evaluation._models")
 evaluation = lazy_module("tfmusictag.evaluation")
 explaining = lazy_module("tfmusictag.explain")
 exporting = lazy_module("tfmusictag.exporting")
@@ -102,6 +103,8 @@ def _overwriting():
 
 
 _LABELS = "tags of weights from a path: a list by its name, such as magnatagatune_top50, or a file with a tag a line"
+_NAME_OR_OWN = "catalogue name, a run's folder or a .keras file [musicnn]"
+_WEIGHTS_OF_NAME = "preset or path of weights of a catalogue name [its first preset of real music]"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -286,7 +289,10 @@ def _parser():
     card.add_argument("--format", choices=("text", "json"))
     card.set_defaults(run=_card)
 
-    export = commands.add_parser("export", parents=[common, model], help="write a model for phones or servers")
+    export = commands.add_parser("export", parents=[common], help="write a model for phones or servers")
+    export.add_argument("--model", default="musicnn", metavar="NAME", help=_NAME_OR_OWN)
+    export.add_argument("--weights", metavar="W", help=_WEIGHTS_OF_NAME)
+    export.add_argument("--labels", type=_labels, metavar="L", help=_LABELS)
     export.add_argument("path", help="a .tflite file, or a folder with --to saved_model")
     export.add_argument("--to", choices=("tflite", "saved_model"), default="tflite")
     export.add_argument("--quantization", choices=("float16", "dynamic", "int8"), help="[none: float32]")
@@ -520,17 +526,8 @@ def _parser():
         help="the audio, which --method filters and harmonic_filters do without, and the picture, whose ending chooses "
         "the format [in this folder, named after FILE or the model]",
     )
-    explain.add_argument(
-        "--model",
-        default="musicnn",
-        metavar="NAME",
-        help="catalogue name, a run's folder or a .keras file [musicnn]",
-    )
-    explain.add_argument(
-        "--weights",
-        metavar="W",
-        help="preset or path of weights of a catalogue name [its first preset of real music]",
-    )
+    explain.add_argument("--model", default="musicnn", metavar="NAME", help=_NAME_OR_OWN)
+    explain.add_argument("--weights", metavar="W", help=_WEIGHTS_OF_NAME)
     explain.add_argument("--labels", type=_labels, metavar="L", help=_LABELS)
     explain.add_argument(
         "--tag", action="append", metavar="TAG", help="what to explain; several --tag with contribution [the best tag]"
@@ -539,7 +536,7 @@ def _parser():
         "--method",
         choices=_EXPLANATIONS,
         help="attention (where it goes), contribution (what a tag becomes with the attention on one moment alone), "
-        "gradient (what the tag hangs on; of any model), harmonic_filters (their bandwidths), filters (those that see "
+        "gradient (what the tag hangs on; of any model of windows), harmonic_filters (their bandwidths), filters (those that see "
         "the spectrogram) [contribution of models with attention, else gradient]",
     )
     explain.add_argument(
@@ -742,35 +739,61 @@ def _card(options):
 
 
 def _export(options):
-    card = applications.card(options.model)
-    weights = options.weights or card.default_weights()
     if options.to == "saved_model":
         for argument in ("quantization", "layer", "representative", "labels"):
             if getattr(options, argument):
                 raise ValueError(f"`--{argument}` goes with --to tflite.")
     if options.representative and options.quantization != "int8":
         raise ValueError("`--representative` goes with --quantization int8.")
-    if not os.path.isdir(options.path):  # folders are left to the export
-        _output.check_target(options.path, options.overwrite)
-    labels = card.labels_of(weights, options.labels)
-    representative = _representative(options, card) if options.quantization == "int8" else None
-    model = card.trained(weights, options.labels)
+    if options.quantization == "int8" and not options.representative:
+        raise ValueError(
+            "`--representative` must name some real music with --quantization int8, which is calibrated by it."
+        )
+    model, labels, framing, told = _to_export(options)
     if options.to == "saved_model":
         with _overwriting():
             path = exporting.export_saved_model(model, options.path, overwrite=options.overwrite)
     else:
         path = exporting.export_tflite(
-            card.optimise(model) if card.optimise is not None else model,
+            model,
             options.path,
             quantization=options.quantization,
-            representative=representative,
+            representative=_representative(options, framing) if options.quantization == "int8" else None,
             output=options.layer,
             labels=labels if options.layer is None else None,
-            licence=card.licence_of(weights),
             overwrite=options.overwrite,
+            **told,
         )
     print(path)
     return _DONE
+
+
+def _to_export(options):
+    """Returns the model, its tags, how a file is cut for it, and what the metadata says of it besides."""
+    if options.model not in applications.list_models() and _is_own(options.model):
+        evaluated.check([options.model], options.weights)
+        _check_export_target(options)
+        model, labels, _ = evaluated.opened(options.model, options.weights, options.labels)
+        framings = [layer.framing(model.input_shape[-1]) for layer in model.layers if hasattr(layer, "framing")]
+        return model, labels, next(iter(framings), None), {}
+    card = applications.card(options.model)
+    weights = options.weights or card.default_weights()
+    _check_export_target(options)
+    labels = card.labels_of(weights, options.labels)
+    model = card.trained(weights, options.labels)
+    if options.to == "tflite" and card.optimise is not None:
+        model = card.optimise(model)
+    return model, labels, card.framing_of(weights), {"licence": card.licence_of(weights)}
+
+
+def _is_own(model):
+    """Tells whether a model is the folder of a run or a file, and no name."""
+    return os.path.isdir(model) or model.endswith((".keras", ".tflite"))
+
+
+def _check_export_target(options):
+    if not os.path.isdir(options.path):  # folders are left to the export
+        _output.check_target(options.path, options.overwrite)
 
 
 def _port(options):
@@ -807,18 +830,16 @@ def _arguments(options, card, without=()):
     return dict(options.argument)
 
 
-def _representative(options, card):
+def _representative(options, framing):
     from tfmusictag.dsp import windows
 
-    if not options.representative:
-        raise ValueError(
-            "`--representative` must name some real music with --quantization int8, which is calibrated by it."
-        )
+    if framing is None:
+        raise ValueError(f"`--model` must have a front-end with --quantization int8; received {options.model!r}.")
     found = []
     for name in options.representative:
         try:
-            with audio.open_stream(name, card.sample_rate) as stream:
-                found += [window for _, window in windows.windows(stream, card.framing)]
+            with audio.open_stream(name, framing.sample_rate) as stream:
+                found += [window for _, window in windows.windows(stream, framing)]
         except errors.AudioError as error:
             raise ValueError(f"`--representative`: {name}: {error}") from error
     return found
@@ -1083,6 +1104,7 @@ def _plot(options):
 
 def _picture(path, source, draw):
     """Writes a picture, which takes its name when it is whole, and says so; or what is wrong with its one input."""
+    plotting.check_path(path)
     name, ending = os.path.splitext(os.path.realpath(path))
     part = f"{name}.part{ending}"
     try:

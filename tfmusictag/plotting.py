@@ -57,6 +57,30 @@ def new_figure(width, height):
     return Figure(figsize=(width, height), layout="constrained", dpi=_DOTS_PER_INCH)
 
 
+def check_path(path):
+    """Refuses, before any work, a picture that cannot be written; None is none.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: no path, an ending that matplotlib does not write, a folder that is missing.
+    """
+    if path is None:
+        return
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"`path` must be None or the path of a picture; received {path!r}.")
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError as error:
+        raise missing_extra("matplotlib", "plot") from error
+    endings = sorted(FigureCanvasBase.get_supported_filetypes())
+    ending = os.path.splitext(os.fsdecode(path))[1].removeprefix(".").lower()
+    if ending not in endings:
+        raise ValueError(f"the name of a picture must end in one of {endings}; received {printable(path)!r}.")
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise ValueError(f"{printable(path)} cannot be written: there is no folder {printable(folder)}.")
+
+
 def save(figure, path):
     """Writes a figure, unless `path` is None, and returns it; the ending of `path` chooses the format."""
     if path is not None:

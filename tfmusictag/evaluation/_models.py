@@ -20,7 +20,14 @@ def check(models, weights):
     """
     if not models:
         raise ValueError("`models` must hold at least one; received none.")
-    named = [model for model in models if isinstance(model, str | os.PathLike) and not _is_file(model)]
+    paths = [model for model in models if isinstance(model, str | os.PathLike)]
+    for model in paths:
+        if os.fspath(model).endswith(".tflite"):
+            raise ValueError(
+                f"{os.fspath(model)} is exported already, and can only tag; what it was exported from is wanted: the "
+                "folder of a run, a `.keras` file or a name of the catalogue."
+            )
+    named = [model for model in paths if not _is_file(model)]
     for model in named:
         known = applications.list_models()
         if os.path.isdir(model) and model not in known:

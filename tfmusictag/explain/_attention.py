@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tfmusictag import plotting
+from tfmusictag import _arguments, plotting
 from tfmusictag.explain import _drawing, _methods, _networks, _saving, _sounds
 
 
@@ -107,7 +107,7 @@ def attention(model, waveform, *, start_s=0.0):
     """
     network = _networks.Network(model)
     _methods.check(network, "attention")
-    return of_network(network, network.checked(waveform), start_s)
+    return of_network(network, network.checked(waveform), _arguments.finite("start_s", start_s))
 
 
 def of_network(network, waveform, start_s):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tfmusictag import plotting
+from tfmusictag import _arguments, plotting
 from tfmusictag.explain import _drawing, _methods, _networks, _saving, _sounds, _tags
 
 # Of the scores that are made up at a time: 64 MB.
@@ -120,7 +120,9 @@ def contribution(model, waveform, tag=None, *, labels=None, start_s=0.0):
     network = _networks.Network(model)
     _methods.check(network, "contribution")
     labels = network.labels(labels)
-    return of_network(network, network.checked(waveform), _tags.chosen(tag, labels), labels, start_s)
+    return of_network(
+        network, network.checked(waveform), _tags.chosen(tag, labels), labels, _arguments.finite("start_s", start_s)
+    )
 
 
 def of_network(network, waveform, tags, labels, start_s):

@@ -104,7 +104,9 @@ def gradient(model, waveform, tag=None, *, times_input=True, labels=None, start_
     if len(tags) > 1:
         raise ValueError(f"`tag` must be one, whose gradient is taken; received {tag!r}.")
     _arguments.flag("times_input", times_input)
-    return of_network(network, network.checked(waveform), tags, labels, start_s, times_input)
+    return of_network(
+        network, network.checked(waveform), tags, labels, _arguments.finite("start_s", start_s), times_input
+    )
 
 
 def of_network(network, waveform, tags, labels, start_s, times_input=True):

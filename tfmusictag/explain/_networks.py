@@ -10,6 +10,7 @@ from keras import ops
 
 from tfmusictag import layers, vocabulary
 from tfmusictag.dsp import scattering
+from tfmusictag.explain import _tags
 from tfmusictag.layers import _frames
 
 _SLIDING = (
@@ -98,7 +99,7 @@ class Network:
         if labels is not None:
             return vocabulary.resolve(labels, self.classes)
         own = getattr(self._makers[id(self.model.outputs[0])], "labels", None)
-        return tuple(own or (str(index) for index in range(self.classes)))
+        return tuple(own or _tags.numbers(self.classes))
 
     def to_logits(self, *tensors):
         """Returns a function from values of inner tensors to the logits (batch, classes) that follow of them."""
@@ -130,7 +131,10 @@ class Network:
 
     def checked(self, waveform):
         """Returns a waveform as float32; ValueError where it is no window of the model's."""
-        waveform = np.asarray(waveform, "float32")
+        try:
+            waveform = np.asarray(waveform, "float32")
+        except (TypeError, ValueError):
+            raise ValueError(f"`waveform` must be an array of samples; received {waveform!r:.80}.") from None
         if waveform.shape != (self.samples,):
             raise ValueError(
                 f"`waveform` must have the shape ({self.samples},), a window of {self.name!r} at {self.sample_rate} "

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from tfmusictag import applications, audio, errors, plotting
+from tfmusictag import _arguments, applications, audio, errors, plotting
 from tfmusictag._lazy import lazy_module
 from tfmusictag.dsp import windows as windowing
 from tfmusictag.evaluation import _models
@@ -20,6 +20,7 @@ _harmonic_filters = lazy_module("tfmusictag.explain._harmonic_filters")
 _networks = lazy_module("tfmusictag.explain._networks")
 
 _BATCH = 16
+_MODEL = "`model` must be a catalogue name, the folder of a run, a `.keras` file or a keras.Model"
 
 
 def explain(
@@ -62,11 +63,12 @@ def explain(
     """
     if source is not None and hasattr(source, "read"):
         source = source.read()  # it is decoded twice
-    if start_s is not None and not start_s >= 0:
+    if start_s is not None and _arguments.finite("start_s", start_s) < 0:
         raise ValueError(f"`start_s` must be from 0; received {start_s!r}.")
     if method is not None and method not in _methods.METHODS:
         raise errors.unknown_choice("method", method, _methods.METHODS)
     _check_goes_with(method, source, {"tag": tag, "start_s": start_s, "layer": layer})
+    plotting.check_path(path)
     if source is not None:
         audio.open_stream(source, audio.MIN_RATE).close()  # what is no audio is told before a network is built
     model, labels, name = _opened(model, weights, labels, tag)
@@ -125,16 +127,17 @@ def _opened(model, weights, labels, tag):
     if not isinstance(model, str | os.PathLike):
         if weights is not None:
             raise ValueError(f"`weights` must be None with a model of your own; received {weights!r}.")
+        if not hasattr(model, "layers"):
+            raise ValueError(f"{_MODEL}; received {model!r}.")
         return model, labels, getattr(model, "name", type(model).__name__)
     known = applications.list_models()
     named = os.fspath(model) in known
     if not named and not os.path.exists(model):
-        raise ValueError(
-            "`model` must be a catalogue name, the folder of a run, a `.keras` file or a keras.Model; "
-            f"{errors.came(os.fspath(model), known)}"
-        )
+        raise ValueError(f"{_MODEL}; {errors.came(os.fspath(model), known)}")
     if named and weights is None:
         weights = applications.card(model).default_weights()
+    if weights is not None and not isinstance(weights, str | os.PathLike):
+        raise ValueError(f"`weights` must be None, a preset's name or a path; received {weights!r}.")
     _models.check([model], weights)
     if named:
         tags = applications.card(model).labels_of(os.fspath(weights), labels)
