@@ -130,9 +130,11 @@ def _write(case, trained_path, folder, options):
     model.get_layer("tags").labels = labels
     files = _files(folder, case.model, case.corpus)
     tmt.porting.save_weights(model, files["weights"])
+    optimise = tmt.card(case.model).optimise
+    inferring = model if optimise is None else optimise(model)
     for quantization in QUANTIZATIONS:
         path = files[quantization]
-        tmt.export_tflite(model, path, quantization=quantization, labels=labels, licence="MIT", overwrite=True)
+        tmt.export_tflite(inferring, path, quantization=quantization, labels=labels, licence="MIT", overwrite=True)
     files["labels"].write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
     told = _told(case, vocabulary, arguments, files["weights"], model, options)
     card = files.pop("card")
