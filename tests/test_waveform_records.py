@@ -453,6 +453,73 @@ def test_a_shard_that_lost_a_record_with_its_size_forged(copy):
         list(tmt.records.read_waveforms(copy))
 
 
+def with_line(copy, column, value):
+    """Gives the second track of a shard's lines in the manifest another value; returns what stood there."""
+    told = json.loads((copy / manifest.NAME).read_text())
+    [shard] = [shard for shard in told["shards"] if shard["name"] == SHARD]
+    before = shard["tracks"][1][column]
+    shard["tracks"][1][column] = value(before) if callable(value) else value
+    (copy / manifest.NAME).write_text(json.dumps(told))
+    return before
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *((0, value) for value in (7, None)),
+        *((1, value) for value in ("12", 5.0, True, -1, None, 0)),
+        *((2, value) for value in (-1, 2.5, "3")),
+        *((3, value) for value in (None, 1, [3], [-1], ["calm"], [0.0], [True])),
+    ],
+)
+def test_lines_of_tracks_that_say_nothing(copy, column, value):
+    with_line(copy, column, value)
+    assert codes(copy) == [(manifest.NAME, "bad_manifest")]
+    for load in (tmt.records.read_waveforms, lambda folder: tmt.pipelines.train(folder, num_samples=100)):
+        with pytest.raises(ValueError, match="manifest.json: it does not say what a manifest of records says"):
+            load(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tracks: tracks[:-1],
+        lambda tracks: [*tracks, tracks[-1]],
+        lambda tracks: tracks[::-1],
+        lambda tracks: [track[:3] for track in tracks],
+        lambda tracks: {},
+    ],
+)
+def test_a_shard_has_a_line_for_each_of_its_tracks_in_order(copy, change):
+    told = json.loads((copy / manifest.NAME).read_text())
+    told["shards"][1]["tracks"] = change(told["shards"][1]["tracks"])
+    (copy / manifest.NAME).write_text(json.dumps(told))
+    assert codes(copy) == [(manifest.NAME, "bad_manifest")]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (0, "train99"),
+        *((1, lambda place, bit=bit: place ^ bit) for bit in (1, 2, 64, 1 << 20)),
+        *((2, lambda count, bit=bit: count ^ bit) for bit in (1, 32)),
+        (3, lambda tags: [2] if tags != [2] else [1]),
+    ],
+)
+def test_a_flipped_bit_of_a_line_gives_no_other_sound_under_a_tag(copy, column, value):
+    """The lines hang together; the shard alone can tell."""
+    with_line(copy, column, value)
+    [(_, code)] = codes(copy)
+    assert code in ("wrong_place", "bad_manifest")
+    with pytest.raises(ValueError, match="it does not hold .* where or as the manifest says|it does not say what"):
+        tmt.pipelines.train(copy, num_samples=100)
+
+
+def test_a_line_of_other_tags_is_found_by_reading_the_shard(copy):
+    with_line(copy, 3, lambda tags: [2] if tags != [2] else [1])
+    assert codes(copy) == [(SHARD, "wrong_place")]
+
+
 def test_records_of_another_kind_and_splits_that_are_not_there(copy):
     with pytest.raises(ValueError, match="holds waveforms, and features are wanted"):
         tmt.records.read_features(copy)
