@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +233,86 @@ def test_too_many_are_an_error_and_mended_files_are_read_again(music, tmp_path):
     assert tmt.records.verify(folder) == []
 
 
+def some_lost(music, tmp_path, lost=("train/2.wav", "train/5.wav", "test/0.wav")):
+    """Returns a copy of the music in which three files are none."""
+    broken = tmp_path / "broken"
+    shutil.copytree(music, broken)
+    for path in lost:
+        (broken / path).write_bytes(b"")
+    return broken
+
+
+def test_the_limit_holds_for_what_is_there_already(music, tmp_path):
+    """Of finished records, which stay, and of shards of a run that was interrupted, which are built again."""
+    broken, folder = some_lost(music, tmp_path), tmp_path / "records"
+    arguments = {"audio_folder": broken, "shards": 4, "threads": 1}
+    tmt.records.write_waveforms(tracks(), folder, max_skipped=0.5, **arguments)
+    before = content(folder)
+    with pytest.raises(ValueError, match=r"3 of 14 tracks cannot be read, and at most 0.01 of them may be left out"):
+        tmt.records.write_waveforms(tracks(), folder, **arguments)
+    assert content(folder) == before
+    tmt.records.write_waveforms(tracks(), folder, max_skipped=0.3, **arguments)
+
+    def stop(path, error):
+        if path == "test/2.wav":
+            raise KeyboardInterrupt
+
+    folder, seen = tmp_path / "interrupted", []
+    only = tracks().iloc[[*range(9), 11]]  # a test split whose one track cannot be read ends after all of train
+    only = pd.concat([only, tracks().iloc[[13]]])
+    only.attrs["tags"] = TAGS
+    with pytest.raises(KeyboardInterrupt):
+        tmt.records.write_waveforms(only, folder, max_skipped=1, report=stop, **arguments)
+    assert sum(len(json.loads(path.read_text())["skipped"]) for path in folder.glob("*.done.json")) >= 2
+    with pytest.raises(ValueError, match=r" of 11 tracks cannot be read, and at most 0.01 of them may be left out"):
+        tmt.records.write_waveforms(only, folder, report=lambda *done: seen.append(done), **arguments)
+    assert seen == [], "before any work"
+
+
+def test_other_audio_is_no_records_of_this(music, tmp_path):
+    """Also of files of the same sizes; moved and copied, it is the same, and gone altogether it is not asked."""
+    a, b, c = (tmp_path / name for name in "abc")
+    shutil.copytree(music, a)
+    told = tmt.records.write_waveforms(tracks(), tmp_path / "records", audio_folder=a, shards=4)
+    shutil.copytree(a, b)
+    for index, path in enumerate(sorted(b.rglob("*.wav"))):
+        rate = soundfile.info(path).samplerate
+        soundfile.write(path, signals.music(soundfile.info(path).frames, rate, 90 + index), rate)
+    shutil.copytree(a, c, copy_function=shutil.copyfile)
+    (c / "train" / "2.wav").write_bytes(b"")
+    for other in (b, c):
+        with pytest.raises(FileExistsError, match="other settings: audio .since it was built, files have changed .*Ov"):
+            tmt.records.write_waveforms(tracks(), tmp_path / "records", audio_folder=other, shards=4)
+    a.rename(tmp_path / "moved")
+    for same in (tmp_path / "moved", a):  # the second is gone
+        assert tmt.records.write_waveforms(tracks(), tmp_path / "records", audio_folder=same, shards=4) == told
+    other = tmt.records.write_waveforms(tracks(), tmp_path / "records", audio_folder=b, shards=4, overwrite=True)
+    assert [shard["sha256"] for shard in other["shards"]] != [shard["sha256"] for shard in told["shards"]]
+    del told["audio_sha256"]
+    manifest.write_json(tmp_path / "records", manifest.NAME, {**told, "shards": other["shards"]})
+    tmt.records.write_waveforms(tracks(), tmp_path / "records", audio_folder=c, shards=4)  # as of an earlier version
+
+
+def test_files_that_were_mended_after_they_were_left_out(music, tmp_path):
+    broken, folder = some_lost(music, tmp_path), tmp_path / "records"
+    arguments = {"audio_folder": broken, "shards": 4, "max_skipped": 0.5}
+    assert len(tmt.records.write_waveforms(tracks(), folder, **arguments)["skipped"]) == 3
+    shutil.copy(music / "train" / "5.wav", broken / "train" / "5.wav")
+    with pytest.raises(FileExistsError, match="other settings: audio "):
+        tmt.records.write_waveforms(tracks(), folder, **arguments)
+    assert len(tmt.records.write_waveforms(tracks(), folder, overwrite=True, **arguments)["skipped"]) == 2
+
+
+def test_features_of_other_audio(tmp_path):
+    soundfile.write(tmp_path / "a.wav", signals.music(50_000, RATE, seed=1), RATE)
+    arguments = {"model": "musicnn", "shards": 1}
+    told = tmt.records.write_features([tmp_path / "a.wav"], tmp_path / "features", **arguments)
+    assert tmt.records.write_features([tmp_path / "a.wav"], tmp_path / "features", **arguments) == told
+    soundfile.write(tmp_path / "a.wav", signals.music(50_000, RATE, seed=2), RATE)
+    with pytest.raises(FileExistsError, match="other settings: audio "):
+        tmt.records.write_features([tmp_path / "a.wav"], tmp_path / "features", **arguments)
+
+
 def test_a_track_that_fails_late_leaves_nothing(tmp_path):
     """Its first windows were features already when its last sample turned out to be none."""
     late = signals.music(5 * 48_128, RATE, seed=9)
@@ -344,6 +425,35 @@ def test_finished_shards_are_not_written_again(music, tmp_path):
         tracks(), folder, audio_folder=music, shards=4, threads=1, report=lambda path, _: again.append(path)
     )
     assert len(again) == 14 - kept
+
+
+def test_files_that_changed_since_a_run_was_interrupted_are_read_again(music, tmp_path):
+    """Only the shards that they are in are built again; those whose audio is gone stay."""
+    own, folder, seen = tmp_path / "own", tmp_path / "records", []
+    shutil.copytree(music, own)
+    arguments = {"audio_folder": own, "shards": 4, "threads": 1}
+
+    def stop(path, error):
+        seen.append(path)
+        if len(seen) == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tmt.records.write_waveforms(tracks(), folder, report=stop, **arguments)
+    finished = {path: json.loads(path.read_text()) for path in sorted(folder.glob("*.done.json"))}
+    assert len(finished) >= 2
+    ids = [[line[0] for line in facts["tracks"]] for facts in finished.values()]
+    table = tracks().set_index("track_id")
+    soundfile.write(own / table.loc[ids[0][0], "path"], signals.music(7_777, RATE, 77), RATE)
+    for track in ids[1]:
+        (own / table.loc[track, "path"]).unlink()
+    again = []
+    tmt.records.write_waveforms(tracks(), folder, report=lambda path, _: again.append(path), **arguments)
+    kept = {table.loc[track, "path"] for other in ids[1:] for track in other}
+    assert set(again) == set(table["path"]) - kept
+    lengths = {line[0]: line[2] for shard in manifest.read(folder)["shards"] for line in shard["tracks"]}
+    assert lengths[ids[0][0]] == 7_777
+    assert len(lengths) == 14
 
 
 def test_a_shard_that_lost_its_end_while_nobody_ran_is_written_again(music, tmp_path):

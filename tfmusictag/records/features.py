@@ -95,7 +95,11 @@ def write_features(
     }
     told = None if report is None else lambda row, error: report(row["path"], error)
     return _building.build(
-        _building.Job("features", settings, rows, make=make, report=told, **options), folder, overwrite=overwrite
+        _building.Job(
+            "features", settings, rows, make=make, report=told, audio_folder=os.fspath(audio_folder), **options
+        ),
+        folder,
+        overwrite=overwrite,
     )
 
 

@@ -356,7 +356,7 @@ def _count(path):
 
 
 def _misplaced(path, tracks):
-    """Returns the id of the first track that a shard of waveforms does not hold as its line says, None if there is none.
+    """Returns the id of the first track that a shard of waveforms does not hold as its line says; None without one.
 
     Of a record no more is read than what is around its samples. Of a compressed shard nobody reads by places.
     """

@@ -7,7 +7,7 @@ from tfmusictag.records import manifest as manifests
 from tfmusictag.records import schema, tracks
 
 # What may differ between the parts: how much there is of each.
-_OWN = ("rows", "rows_sha256", "spread", "examples", "shards", "skipped", "warned", "versions")
+_OWN = ("rows", "rows_sha256", "audio_sha256", "spread", "examples", "shards", "skipped", "warned", "versions")
 
 
 def merge(folders, folder, *, overwrite=False):
@@ -56,6 +56,7 @@ def merge(folders, folder, *, overwrite=False):
         **first,
         "rows": sum(part["rows"] for part in parts),
         "rows_sha256": None,
+        "audio_sha256": None,
         "examples": sum(part["examples"] for part in parts),
         "shards": rows,
         **{key: sorted((row for part in parts for row in part[key]), key=_track) for key in ("skipped", "warned")},

@@ -29,7 +29,9 @@ def write_waveforms(
 
     The tracks of a split are dealt out to its shards in an order that their ids give; the same tracks give the same
     bytes. A run that was killed is gone on with by the same call, and a folder that holds just this is left as it is.
-    A file that cannot be read leaves nothing but its line in the manifest.
+    Audio is known by the sizes of all files and a little of what some hold, so that it may move: if it has changed,
+    finished records are refused, and of a killed run the shards with such files are built again. Records whose audio is
+    gone altogether are left as they are. A file that cannot be read leaves nothing but its line in the manifest.
 
     Args:
         table: a pandas.DataFrame with `track_id`, `path`, `split` and `tags` (lists), as `datasets.metadata` makes it.
@@ -46,7 +48,7 @@ def write_waveforms(
         report: None, or what is called after each track with its path and None or its AudioError, in any order.
 
     Raises:
-        FileExistsError: `folder` holds other records and `overwrite` is False.
+        FileExistsError: `folder` holds other records, or of other audio, and `overwrite` is False.
         ValueError: an argument that breaks its rule, a track that is there twice, an unknown tag, too many tracks that
             cannot be read, a folder that cannot be written; what is whole of it stays.
     """
@@ -73,7 +75,9 @@ def job(rows, tags, audio_folder, sample_rate, **options):
         )
     make = functools.partial(_make, folder=os.fspath(audio_folder), sample_rate=sample_rate)
     settings = {"sample_rate": sample_rate, "tags": list(tags)}
-    return _building.Job("waveforms", settings, rows, make=make, listed=_listed, **options)
+    return _building.Job(
+        "waveforms", settings, rows, make=make, audio_folder=os.fspath(audio_folder), listed=_listed, **options
+    )
 
 
 def _make(row, warnings, *, folder, sample_rate):
