@@ -339,12 +339,91 @@ def test_a_track_that_fails_late_leaves_nothing(tmp_path):
         (lambda table: table.iloc[:0], "`table` must have at least one row; it has none"),
         (lambda table: pd.concat([table, table.iloc[:1]]), "must name a track once; 'train0' is there twice"),
         (lambda table: table.assign(tags=[["calmm"]] * 14), "`tags of train0` must be .*; received 'calmm'.*'calm'"),
+        (lambda table: at(table, "tags", None), "`tags of train3` must be a list of tags, .* empty; row 3 has None"),
+        (lambda table: at(table, "tags", np.nan), "`tags of train3` must be a list of tags, .*; row 3 has nan"),
+        (lambda table: at(table, "tags", "calm"), "row 3 has 'calm'. A list of one does"),
+        (lambda table: at(table, "tags", [["calm"]]), r"`tags of train3` must be one of .*; received \['calm'\]"),
+        (
+            lambda table: table.assign(track_id=range(14)),
+            r"`track_id` must be text; row 0 has 0. `table.astype\(.'track_id': str.\)` makes it so",
+        ),
+        (lambda table: at(table, "track_id", None), "`track_id` must be text; row 3 has None"),
+        (lambda table: at(table, "track_id", ["a"]), r"`track_id` must be text; row 3 has \['a'\]"),
+        (
+            lambda table: at(table, "path", np.nan),
+            r"`path` must be the path of a file; that of train3 \(row 3\) is nan",
+        ),
+        (lambda table: at(table, "path", "a\0b"), r"`path` must be the path of a file; .* is 'a\\x00b'"),
+        (lambda table: at(table, "split", np.nan), "row 3: `split` must be a name of .*; received nan"),
+        (lambda table: at(table, "split", None), "row 3: `split` must be a name of .*; received None"),
+        *(
+            (
+                lambda table, name=name: at(table, "split", name),
+                f"row 3: `split` must be a name of .*; received '{name}'",
+            )
+            for name in ("my split", "a/b", "", "-x", "tr\u00e4in", "x" * 101)
+        ),
+        (
+            lambda table: at(table.assign(line=range(2, 16)), "split", "a/b"),
+            "line 5: `split` must be a name of at most 100 letters of ASCII, digits, `_`, `.` and `-`, .*received 'a/b'",
+        ),
+        (
+            lambda table: at(table.assign(line=[2.0] * 14), "line", np.nan),
+            r"`line` must be a whole number; that of train3 \(row 3\) is nan",
+        ),
     ],
 )
 def test_tables_that_are_refused(music, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         tmt.records.write_waveforms(change(tracks()), tmp_path / "new", audio_folder=music, tags=TAGS)
     assert not (tmp_path / "new").exists()
+
+
+def at(table, column, value):
+    """Returns a table with another value in its fourth row."""
+    values = list(table[column])
+    return table.assign(**{column: pd.Series([*values[:3], value, *values[4:]], dtype=object)})
+
+
+def test_features_are_of_tables_of_the_same_kind(music, tmp_path):
+    for column, value in (("split", "my split"), ("tags", None)):
+        with pytest.raises(ValueError, match=f"`{column}.*row 3|row 3: `{column}`"):
+            tmt.records.write_features(at(tracks(), column, value), tmp_path / "new", audio_folder=music, tags=TAGS)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        (["calm", "loud", "wild", "calm"], "`tags` must name each tag once; 'calm' is there twice"),
+        ("calm", "`tags` must be a list of names; received 'calm'"),
+        (3, "`tags` must be a list of names; received 3"),
+        (["calm", 3], "`tags` must be names, text each; received 3"),
+    ],
+)
+def test_tags_that_are_refused(music, tmp_path, tags, message):
+    with pytest.raises(ValueError, match=message):
+        tmt.records.write_waveforms(tracks(), tmp_path / "new", audio_folder=music, tags=tags)
+    with pytest.raises(ValueError, match=message):
+        tmt.pipelines.train(tracks(), num_samples=100, sample_rate=RATE, audio_folder=music, tags=tags)
+    assert not (tmp_path / "new").exists()
+
+
+def test_splits_with_hyphens(music, tmp_path):
+    """Also those that look like the rest of a shard's name."""
+    names = {"train": "fold-1", "validation": "fold-1-00000", "test": "..a-00000-of-00001"}
+    table = tracks()
+    table["split"] = table["split"].map(names)
+    table["path"] = table["path"].map(lambda path: music / path)  # paths of pathlib
+    table.loc[2, "path"] = music / "missing.wav"
+    for _ in range(2):
+        told = tmt.records.write_waveforms(table, tmp_path / "records", shards=2, max_skipped=0.1)
+    assert [row["path"] for row in told["skipped"]] == [str(music / "missing.wav")]
+    assert tmt.records.verify(tmp_path / "records") == []
+    assert len(list(tmp_path.glob("records/*.tfrecord"))) == len(told["shards"])
+    for split, count in zip(names.values(), (8, 2, 3), strict=True):
+        assert len(list(tmt.records.read_waveforms(tmp_path / "records", split))) == count
+    tmt.records.write_waveforms(table, tmp_path / "records", shards=1, max_skipped=0.1, overwrite=True)
 
 
 @pytest.mark.parametrize(

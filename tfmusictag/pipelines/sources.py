@@ -172,7 +172,7 @@ def _built(builder, split, order):
 def _table(tracks, split, tags, audio_folder):
     """Returns the files of a table or list: paths, ids, tags as an array (tracks, tags), and the tags' names."""
     if hasattr(tracks, "columns"):
-        names = tuple(tracks.attrs.get("tags", ()) if tags is None else tags)
+        names = tables.names(tracks.attrs.get("tags", ()) if tags is None else tags)
         if split is not None:
             splits = list(dict.fromkeys(tracks["split"]))
             if split not in splits:

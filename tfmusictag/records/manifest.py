@@ -22,7 +22,8 @@ PART = ".part"  # the ending of what is not whole yet
 WHOLE, BEGUN = "records", "what an interrupted run left"
 
 _PROGRESS = ".done.json"  # what is known of a shard until the manifest takes it over
-_SHARD = re.compile(r"[A-Za-z0-9_.]+-\d{5,}-of-\d{5,}\.tfrecord(\.gz)?")
+_SPLIT = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,99}")
+_SHARD = re.compile(r"[A-Za-z0-9_.-]+-\d{5,}-of-\d{5,}\.tfrecord(\.gz)?")
 _BLOCK = 1 << 20  # bytes at a time
 _LENGTH = 8  # bytes of a record that tell its size
 _HEAD = 128  # bytes of a content that are more than stand before the samples
@@ -39,6 +40,18 @@ class Fault:
 
     def __str__(self):
         return f"{os.path.basename(self.path)}: {self.message}"
+
+
+def check_split(split):
+    """Raises a ValueError for what is no split that shards can be named by.
+
+    Hyphens are no harm: what follows the name always has the same three.
+    """
+    if not isinstance(split, str) or not _SPLIT.fullmatch(split):
+        raise ValueError(
+            "`split` must be a name of at most 100 letters of ASCII, digits, `_`, `.` and `-`, not `-` first, since "
+            f"shards are named by it; received {split!r}."
+        )
 
 
 def shard_name(split, index, shards, compression=None):
