@@ -365,7 +365,7 @@ def test_a_track_that_fails_late_leaves_nothing(tmp_path):
         ),
         (
             lambda table: at(table.assign(line=range(2, 16)), "split", "a/b"),
-            "line 5: `split` must be a name of at most 100 letters of ASCII, digits, `_`, `.` and `-`, .*received 'a/b'",
+            "line 5: `split` must be a name of at most 100 letters of ASCII, digits, `_`, `.` and `-`, .* 'a/b'",
         ),
         (
             lambda table: at(table.assign(line=[2.0] * 14), "line", np.nan),
