@@ -455,11 +455,11 @@ tmt.records.write_waveforms(
 
 @pytest.mark.long
 def test_a_run_that_is_killed_at_any_moment_is_gone_on_with(music, written, tmp_path):
-    """Six times, after so many tracks and a random part of the time that one takes; each time something is kept."""
+    """Six times, after so many tracks and a random part of the time that one takes; what is finished stays."""
     folder, rng = tmp_path / "records", random.Random(5)
     table = tmp_path / "table.json"
     tracks().to_json(table)
-    kept = set()
+    kept, hits = set(), 0
     for _ in range(6):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, table, folder, music], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -472,12 +472,15 @@ def test_a_run_that_is_killed_at_any_moment_is_gone_on_with(music, written, tmp_
         writer.communicate()
         if (folder / manifest.NAME).exists():
             break
+        assert writer.returncode == -signal.SIGKILL, "without a manifest it came to no end by itself"
+        hits += 1
         assert codes(folder) == [(manifest.NAME, "no_manifest")]
         with pytest.raises(ValueError, match="no run that wrote here came to its end"):
             tmt.records.read_waveforms(folder)
         finished = {path.name for path in folder.glob("*.done.json")}
         assert kept <= finished, "what was finished stays"
         kept = finished
+    assert hits, "a writer was killed before its end"
     told = tmt.records.write_waveforms(tracks(), folder, audio_folder=music, shards=6)
     fresh = tmp_path / "fresh"
     tmt.records.write_waveforms(tracks(), fresh, audio_folder=music, shards=6)
@@ -767,6 +770,29 @@ def test_parts_that_do_not_go_together(music, written, parts, tmp_path):
     assert not (tmp_path / "whole").exists()
     with pytest.raises(FileExistsError, match="holds records; overwriting replaces it"):
         tmt.records.merge([parts[0], slow], written)
+
+
+def test_a_full_disk_is_told_by_merge_and_no_part_stays(parts, tmp_path):
+    """As where records are built: a limit on the size of files stands in for the disk."""
+    code = """
+import resource, signal, sys
+import tfmusictag as tmt
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+try:
+    tmt.records.merge(sys.argv[1:3], sys.argv[3])
+except ValueError as error:
+    print(error)
+"""
+    folder, before = tmp_path / "whole", [content(part) for part in parts]
+    assert max(path.stat().st_size for path in parts[0].iterdir()) > 8_000
+    arguments = [sys.executable, "-c", code, *parts, folder]
+    finished = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert "whole cannot be written: " in finished.stdout
+    assert "Nothing is left in it, and the parts are as they were." in finished.stdout
+    assert list(folder.iterdir()) == []
+    assert [content(part) for part in parts] == before
+    assert tmt.records.merge(parts, folder)["examples"] == 14
 
 
 # --- the command line ---------------------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def begin(job, folder, planned, *, overwrite=False):
             manifests.remove_progress(folder)
         _refuse_skipped(found["skipped"], found["rows"], job.max_skipped)
         return plan, found
-    with _written_or_refused(folder):
+    with written_or_refused(folder):
         os.makedirs(folder, exist_ok=True)
         manifests.remove_parts(folder)
         manifests.write_json(folder, manifests.PLAN, plan)
@@ -141,7 +141,7 @@ def finish(folder, plan, told):
             for key in ("skipped", "warned")
         },
     }
-    with _written_or_refused(folder):
+    with written_or_refused(folder):
         manifests.write_json(folder, manifests.NAME, manifest)
         manifests.remove_progress(folder)
     return manifests.read(folder)
@@ -310,7 +310,7 @@ def write_shard(job, folder, shard, count=None, stopped=None):
                 facts["warned"].append({**track, "warnings": warnings})
             if count is not None:
                 count(row, failure, facts["skipped"][-1:])
-        with _written_or_refused(folder):
+        with written_or_refused(folder):
             facts.update(part.finish(path, job.compression))
             manifests.write_json(folder, manifests.progress_name(shard.name), facts)
     finally:
@@ -321,11 +321,11 @@ def write_shard(job, folder, shard, count=None, stopped=None):
 def _add(job, folder, part, row):
     fields = schema.KINDS[job.kind]
     warnings, listed = [], []
-    with _written_or_refused(folder):
+    with written_or_refused(folder):
         mark = part.mark()
     try:
         for example in job.make(row, warnings):
-            with _written_or_refused(folder):
+            with written_or_refused(folder):
                 record = schema.serialize(example, fields)
                 place = part.write(record)
             if job.listed is not None:
@@ -477,11 +477,9 @@ def _join(parts, target, compression):
 
 
 @contextlib.contextmanager
-def _written_or_refused(folder):
+def written_or_refused(folder, then="Shards that are whole stay, and the same call goes on with them."):
+    """Raises, in place of what the file system says, a ValueError that names the folder and what is left in it."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
-        raise ValueError(
-            f"{os.fspath(folder)} cannot be written: {error}. "
-            f"Shards that are whole stay, and the same call goes on with them."
-        ) from error
+        raise ValueError(f"{os.fspath(folder)} cannot be written: {error}. {then}") from error
