@@ -47,9 +47,7 @@ def merge(folders, folder, *, overwrite=False):
 
     manifests.clear_folder(folder)
     try:
-        with _building.written_or_refused(
-            folder, "Nothing of the whole is left in it, and the parts are as they were."
-        ):
+        with _building.written_or_refused(folder, "Nothing is left in it, and the parts are as they were."):
             manifests.write_json(folder, manifests.NAME, _copied(folders, parts, folder))
     except BaseException:
         with contextlib.suppress(ValueError):
