@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -373,6 +374,20 @@ def test_the_same_again_is_left_alone_and_others_are_refused(rows, music, tmp_pa
     with pytest.raises(FileExistsError, match="spread=4 and not 2"):
         build(rows, BuildRecords(folder, TAGS, shards=2, audio_folder=music))
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == stamps
+
+
+def test_other_audio_and_a_lower_limit_are_refused(some_missing, music, tmp_path):
+    arguments = {"shards": 4, "max_skipped": 0.2}
+    own = tmp_path / "own"
+    shutil.copytree(music, own)
+    build(some_missing, BuildRecords(tmp_path / "beam", TAGS, audio_folder=own, **arguments))
+    before = content(tmp_path / "beam")
+    with pytest.raises(ValueError, match="2 of 14 tracks cannot be read, and at most 0.1 of them may be left out"):
+        build(some_missing, BuildRecords(tmp_path / "beam", TAGS, 16_000, 4, audio_folder=own, max_skipped=0.1))
+    shutil.copy(music / "train-0.wav", own / "missing.wav")
+    with pytest.raises(FileExistsError, match="other settings: audio .since it was built, files have changed"):
+        build(some_missing, BuildRecords(tmp_path / "beam", TAGS, audio_folder=own, **arguments))
+    assert content(tmp_path / "beam") == before
 
 
 DYING = """

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import tfmusictag as tmt
-from tfmusictag import applications, audio, datasets, pipelines
+from tfmusictag import applications, audio, datasets, errors, pipelines
 from tfmusictag.datasets.tagged_folder import tagged_folder_dataset_builder as tagged_folder
 
 RATE = 16_000
@@ -257,7 +257,17 @@ def test_class_weights(stored):
     np.testing.assert_allclose(weights, np.where(tags.sum(axis=1) > 0, tags @ [1, 2, 4], 1), rtol=1e-6)
     _, tags, weights = joined(pipelines.train(stored, num_samples=WIDTH, seed=1, class_weights="balanced"))
     np.testing.assert_allclose(weights, np.where(tags.sum(axis=1) > 0, 7 / 6, 1), rtol=1e-6)
-    for wrong, message in (([1.0, 2.0], "a number for each of the 3 tags; received"), ("balance", "mean 'balanced'?")):
+    assert joined(pipelines.train(stored, num_samples=WIDTH, seed=1, class_weights=np.zeros(3)))[2].min() == 0
+    for wrong, message in (
+        ([1.0, 2.0], "a number for each of the 3 tags; received"),
+        (3.0, "a number for each of the 3 tags; received"),
+        (["a", "b", "c"], "a number for each of the 3 tags; received"),
+        ([1, 2, [3]], "a number for each of the 3 tags; received"),
+        ([1.0, -1.0, 2.0], "`class_weights` must be finite numbers of at least 0; received -1.0 among them"),
+        ([1.0, float("nan"), 2.0], "must be finite numbers of at least 0; received nan among them"),
+        ([1.0, float("inf"), 2.0], "must be finite numbers of at least 0; received inf among them"),
+        ("balance", "mean 'balanced'?"),
+    ):
         with pytest.raises(ValueError, match=message):
             pipelines.train(stored, num_samples=WIDTH, class_weights=wrong)
 
@@ -503,8 +513,30 @@ def test_paths_without_tags(music, sounds):
 def test_a_file_that_cannot_be_read_is_named(music, tmp_path):
     (tmp_path / "letter.wav").write_text("This is a letter.")
     dataset = pipelines.evaluate([tmp_path / "letter.wav"], split=None, num_samples=WIDTH, sample_rate=RATE)
-    with pytest.raises(tf.errors.UnknownError, match="letter.wav: not recognised as WAV"):
+    message = r"letter.wav: not recognised as WAV.*; `tfmusictag records build` leaves such files out and lists them"
+    with pytest.raises(tf.errors.UnknownError, match=message):
         list(dataset)
+    said_once = r"leaves others out. .*letter.wav: .* of libsndfile\.$"
+    with pytest.raises(ValueError, match=said_once), errors.decoded("tracks"):
+        list(dataset)
+
+
+@pytest.mark.parametrize("kind", ["int16", "float32", "float64", "float16"])
+def test_sound_of_kinds_that_say_full_scale(kind):
+    full = 16_384 if kind == "int16" else 0.5
+    tracks = tf.data.Dataset.from_tensors({"audio": tf.fill((10,), tf.cast(full, kind)), "tags": [1.0]})
+    for load in (pipelines.train, pipelines.evaluate):
+        [[waveforms, _]] = batches(load(tracks, num_samples=4, batch_size=8))
+        assert waveforms.dtype == np.float32
+        assert (waveforms == 0.5).all()
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "uint16", "int32", "int64", "bool"])
+def test_sound_of_kinds_that_do_not_say_full_scale(kind):
+    tracks = tf.data.Dataset.from_tensors({"audio": tf.cast(tf.ones((10,)), kind), "tags": [1.0]})
+    for load in (pipelines.train, pipelines.evaluate):
+        with pytest.raises(ValueError, match=f"`audio` as int16, .* received {kind}. `tf.cast.audio, tf.int16.` does"):
+            load(tracks, num_samples=4)
 
 
 def test_files_are_resampled(tmp_path):
@@ -519,7 +551,7 @@ def test_files_are_resampled(tmp_path):
 # --- tensorflow-io ------------------------------------------------------------------------------------------------
 
 
-def test_tensorflow_io_decodes_what_libsndfile_does(tmp_path):
+def test_tensorflow_io_decodes_what_libsndfile_does(tmp_path, monkeypatch):
     """Two MP3 decoders and int16 between: both follow the standard to within a step or two of 16 bits."""
     if importlib.util.find_spec("tensorflow_io") is None:
         pytest.skip("tensorflow_io is not installed: its last version wants TensorFlow 2.16, the oldest stack")
@@ -530,6 +562,10 @@ def test_tensorflow_io_decodes_what_libsndfile_does(tmp_path):
     options = {"split": None, "num_samples": RATE, "sample_rate": RATE, "chunks": 1}
     by_tfio, _ = joined(pipelines.evaluate(paths, decoder="tfio", **options))
     by_libsndfile, _ = joined(pipelines.evaluate(paths, **options))
+    with monkeypatch.context() as patched:
+        patched.setattr(audio, "open_stream", None)  # nothing is decoded before
+        trusted, _ = joined(pipelines.evaluate(paths, decoder="tfio", validated=True, **options))
+    np.testing.assert_array_equal(trusted, by_tfio)
     np.testing.assert_allclose(by_tfio, by_libsndfile, atol=2 / 32_768)
     (tmp_path / "cut.mp3").write_bytes(paths[0].read_bytes()[:700])
     soundfile.write(tmp_path / "fast.mp3", signals.music(44_100, 44_100, seed=1), 44_100)

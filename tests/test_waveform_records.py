@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +233,86 @@ def test_too_many_are_an_error_and_mended_files_are_read_again(music, tmp_path):
     assert tmt.records.verify(folder) == []
 
 
+def some_lost(music, tmp_path, lost=("train/2.wav", "train/5.wav", "test/0.wav")):
+    """Returns a copy of the music in which three files are none."""
+    broken = tmp_path / "broken"
+    shutil.copytree(music, broken)
+    for path in lost:
+        (broken / path).write_bytes(b"")
+    return broken
+
+
+def test_the_limit_holds_for_what_is_there_already(music, tmp_path):
+    """Of finished records, which stay, and of shards of a run that was interrupted, which are built again."""
+    broken, folder = some_lost(music, tmp_path), tmp_path / "records"
+    arguments = {"audio_folder": broken, "shards": 4, "threads": 1}
+    tmt.records.write_waveforms(tracks(), folder, max_skipped=0.5, **arguments)
+    before = content(folder)
+    with pytest.raises(ValueError, match=r"3 of 14 tracks cannot be read, and at most 0.01 of them may be left out"):
+        tmt.records.write_waveforms(tracks(), folder, **arguments)
+    assert content(folder) == before
+    tmt.records.write_waveforms(tracks(), folder, max_skipped=0.3, **arguments)
+
+    def stop(path, error):
+        if path == "test/2.wav":
+            raise KeyboardInterrupt
+
+    folder, seen = tmp_path / "interrupted", []
+    only = tracks().iloc[[*range(9), 11]]  # a test split whose one track cannot be read ends after all of train
+    only = pd.concat([only, tracks().iloc[[13]]])
+    only.attrs["tags"] = TAGS
+    with pytest.raises(KeyboardInterrupt):
+        tmt.records.write_waveforms(only, folder, max_skipped=1, report=stop, **arguments)
+    assert sum(len(json.loads(path.read_text())["skipped"]) for path in folder.glob("*.done.json")) >= 2
+    with pytest.raises(ValueError, match=r" of 11 tracks cannot be read, and at most 0.01 of them may be left out"):
+        tmt.records.write_waveforms(only, folder, report=lambda *done: seen.append(done), **arguments)
+    assert seen == [], "before any work"
+
+
+def test_other_audio_is_no_records_of_this(music, tmp_path):
+    """Also of files of the same sizes; moved and copied, it is the same, and gone altogether it is not asked."""
+    a, b, c = (tmp_path / name for name in "abc")
+    shutil.copytree(music, a)
+    told = tmt.records.write_waveforms(tracks(), tmp_path / "records", audio_folder=a, shards=4)
+    shutil.copytree(a, b)
+    for index, path in enumerate(sorted(b.rglob("*.wav"))):
+        rate = soundfile.info(path).samplerate
+        soundfile.write(path, signals.music(soundfile.info(path).frames, rate, 90 + index), rate)
+    shutil.copytree(a, c, copy_function=shutil.copyfile)
+    (c / "train" / "2.wav").write_bytes(b"")
+    for other in (b, c):
+        with pytest.raises(FileExistsError, match="other settings: audio .since it was built, files have changed .*Ov"):
+            tmt.records.write_waveforms(tracks(), tmp_path / "records", audio_folder=other, shards=4)
+    a.rename(tmp_path / "moved")
+    for same in (tmp_path / "moved", a):  # the second is gone
+        assert tmt.records.write_waveforms(tracks(), tmp_path / "records", audio_folder=same, shards=4) == told
+    other = tmt.records.write_waveforms(tracks(), tmp_path / "records", audio_folder=b, shards=4, overwrite=True)
+    assert [shard["sha256"] for shard in other["shards"]] != [shard["sha256"] for shard in told["shards"]]
+    del told["audio_sha256"]
+    manifest.write_json(tmp_path / "records", manifest.NAME, {**told, "shards": other["shards"]})
+    tmt.records.write_waveforms(tracks(), tmp_path / "records", audio_folder=c, shards=4)  # as of an earlier version
+
+
+def test_files_that_were_mended_after_they_were_left_out(music, tmp_path):
+    broken, folder = some_lost(music, tmp_path), tmp_path / "records"
+    arguments = {"audio_folder": broken, "shards": 4, "max_skipped": 0.5}
+    assert len(tmt.records.write_waveforms(tracks(), folder, **arguments)["skipped"]) == 3
+    shutil.copy(music / "train" / "5.wav", broken / "train" / "5.wav")
+    with pytest.raises(FileExistsError, match="other settings: audio "):
+        tmt.records.write_waveforms(tracks(), folder, **arguments)
+    assert len(tmt.records.write_waveforms(tracks(), folder, overwrite=True, **arguments)["skipped"]) == 2
+
+
+def test_features_of_other_audio(tmp_path):
+    soundfile.write(tmp_path / "a.wav", signals.music(50_000, RATE, seed=1), RATE)
+    arguments = {"model": "musicnn", "shards": 1}
+    told = tmt.records.write_features([tmp_path / "a.wav"], tmp_path / "features", **arguments)
+    assert tmt.records.write_features([tmp_path / "a.wav"], tmp_path / "features", **arguments) == told
+    soundfile.write(tmp_path / "a.wav", signals.music(50_000, RATE, seed=2), RATE)
+    with pytest.raises(FileExistsError, match="other settings: audio "):
+        tmt.records.write_features([tmp_path / "a.wav"], tmp_path / "features", **arguments)
+
+
 def test_a_track_that_fails_late_leaves_nothing(tmp_path):
     """Its first windows were features already when its last sample turned out to be none."""
     late = signals.music(5 * 48_128, RATE, seed=9)
@@ -258,12 +339,91 @@ def test_a_track_that_fails_late_leaves_nothing(tmp_path):
         (lambda table: table.iloc[:0], "`table` must have at least one row; it has none"),
         (lambda table: pd.concat([table, table.iloc[:1]]), "must name a track once; 'train0' is there twice"),
         (lambda table: table.assign(tags=[["calmm"]] * 14), "`tags of train0` must be .*; received 'calmm'.*'calm'"),
+        (lambda table: at(table, "tags", None), "`tags of train3` must be a list of tags, .* empty; row 3 has None"),
+        (lambda table: at(table, "tags", np.nan), "`tags of train3` must be a list of tags, .*; row 3 has nan"),
+        (lambda table: at(table, "tags", "calm"), "row 3 has 'calm'. A list of one does"),
+        (lambda table: at(table, "tags", [["calm"]]), r"`tags of train3` must be one of .*; received \['calm'\]"),
+        (
+            lambda table: table.assign(track_id=range(14)),
+            r"`track_id` must be text; row 0 has 0. `table.astype\(.'track_id': str.\)` makes it so",
+        ),
+        (lambda table: at(table, "track_id", None), "`track_id` must be text; row 3 has None"),
+        (lambda table: at(table, "track_id", ["a"]), r"`track_id` must be text; row 3 has \['a'\]"),
+        (
+            lambda table: at(table, "path", np.nan),
+            r"`path` must be the path of a file; that of train3 \(row 3\) is nan",
+        ),
+        (lambda table: at(table, "path", "a\0b"), r"`path` must be the path of a file; .* is 'a\\x00b'"),
+        (lambda table: at(table, "split", np.nan), "row 3: `split` must be a name of .*; received nan"),
+        (lambda table: at(table, "split", None), "row 3: `split` must be a name of .*; received None"),
+        *(
+            (
+                lambda table, name=name: at(table, "split", name),
+                f"row 3: `split` must be a name of .*; received '{name}'",
+            )
+            for name in ("my split", "a/b", "", "-x", "tr\u00e4in", "x" * 101)
+        ),
+        (
+            lambda table: at(table.assign(line=range(2, 16)), "split", "a/b"),
+            "line 5: `split` must be a name of at most 100 letters of ASCII, digits, `_`, `.` and `-`, .* 'a/b'",
+        ),
+        (
+            lambda table: at(table.assign(line=[2.0] * 14), "line", np.nan),
+            r"`line` must be a whole number; that of train3 \(row 3\) is nan",
+        ),
     ],
 )
 def test_tables_that_are_refused(music, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         tmt.records.write_waveforms(change(tracks()), tmp_path / "new", audio_folder=music, tags=TAGS)
     assert not (tmp_path / "new").exists()
+
+
+def at(table, column, value):
+    """Returns a table with another value in its fourth row."""
+    values = list(table[column])
+    return table.assign(**{column: pd.Series([*values[:3], value, *values[4:]], dtype=object)})
+
+
+def test_features_are_of_tables_of_the_same_kind(music, tmp_path):
+    for column, value in (("split", "my split"), ("tags", None)):
+        with pytest.raises(ValueError, match=f"`{column}.*row 3|row 3: `{column}`"):
+            tmt.records.write_features(at(tracks(), column, value), tmp_path / "new", audio_folder=music, tags=TAGS)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        (["calm", "loud", "wild", "calm"], "`tags` must name each tag once; 'calm' is there twice"),
+        ("calm", "`tags` must be a list of names; received 'calm'"),
+        (3, "`tags` must be a list of names; received 3"),
+        (["calm", 3], "`tags` must be names, text each; received 3"),
+    ],
+)
+def test_tags_that_are_refused(music, tmp_path, tags, message):
+    with pytest.raises(ValueError, match=message):
+        tmt.records.write_waveforms(tracks(), tmp_path / "new", audio_folder=music, tags=tags)
+    with pytest.raises(ValueError, match=message):
+        tmt.pipelines.train(tracks(), num_samples=100, sample_rate=RATE, audio_folder=music, tags=tags)
+    assert not (tmp_path / "new").exists()
+
+
+def test_splits_with_hyphens(music, tmp_path):
+    """Also those that look like the rest of a shard's name."""
+    names = {"train": "fold-1", "validation": "fold-1-00000", "test": "..a-00000-of-00001"}
+    table = tracks()
+    table["split"] = table["split"].map(names)
+    table["path"] = table["path"].map(lambda path: music / path)  # paths of pathlib
+    table.loc[2, "path"] = music / "missing.wav"
+    for _ in range(2):
+        told = tmt.records.write_waveforms(table, tmp_path / "records", shards=2, max_skipped=0.1)
+    assert [row["path"] for row in told["skipped"]] == [str(music / "missing.wav")]
+    assert tmt.records.verify(tmp_path / "records") == []
+    assert len(list(tmp_path.glob("records/*.tfrecord"))) == len(told["shards"])
+    for split, count in zip(names.values(), (8, 2, 3), strict=True):
+        assert len(list(tmt.records.read_waveforms(tmp_path / "records", split))) == count
+    tmt.records.write_waveforms(table, tmp_path / "records", shards=1, max_skipped=0.1, overwrite=True)
 
 
 @pytest.mark.parametrize(
@@ -295,11 +455,11 @@ tmt.records.write_waveforms(
 
 @pytest.mark.long
 def test_a_run_that_is_killed_at_any_moment_is_gone_on_with(music, written, tmp_path):
-    """Six times, after so many tracks and a random part of the time that one takes; each time something is kept."""
+    """Six times, after so many tracks and a random part of the time that one takes; what is finished stays."""
     folder, rng = tmp_path / "records", random.Random(5)
     table = tmp_path / "table.json"
     tracks().to_json(table)
-    kept = set()
+    kept, hits = set(), 0
     for _ in range(6):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, table, folder, music], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -312,12 +472,15 @@ def test_a_run_that_is_killed_at_any_moment_is_gone_on_with(music, written, tmp_
         writer.communicate()
         if (folder / manifest.NAME).exists():
             break
+        assert writer.returncode == -signal.SIGKILL, "without a manifest it came to no end by itself"
+        hits += 1
         assert codes(folder) == [(manifest.NAME, "no_manifest")]
         with pytest.raises(ValueError, match="no run that wrote here came to its end"):
             tmt.records.read_waveforms(folder)
         finished = {path.name for path in folder.glob("*.done.json")}
         assert kept <= finished, "what was finished stays"
         kept = finished
+    assert hits, "a writer was killed before its end"
     told = tmt.records.write_waveforms(tracks(), folder, audio_folder=music, shards=6)
     fresh = tmp_path / "fresh"
     tmt.records.write_waveforms(tracks(), fresh, audio_folder=music, shards=6)
@@ -344,6 +507,35 @@ def test_finished_shards_are_not_written_again(music, tmp_path):
         tracks(), folder, audio_folder=music, shards=4, threads=1, report=lambda path, _: again.append(path)
     )
     assert len(again) == 14 - kept
+
+
+def test_files_that_changed_since_a_run_was_interrupted_are_read_again(music, tmp_path):
+    """Only the shards that they are in are built again; those whose audio is gone stay."""
+    own, folder, seen = tmp_path / "own", tmp_path / "records", []
+    shutil.copytree(music, own)
+    arguments = {"audio_folder": own, "shards": 4, "threads": 1}
+
+    def stop(path, error):
+        seen.append(path)
+        if len(seen) == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tmt.records.write_waveforms(tracks(), folder, report=stop, **arguments)
+    finished = {path: json.loads(path.read_text()) for path in sorted(folder.glob("*.done.json"))}
+    assert len(finished) >= 2
+    ids = [[line[0] for line in facts["tracks"]] for facts in finished.values()]
+    table = tracks().set_index("track_id")
+    soundfile.write(own / table.loc[ids[0][0], "path"], signals.music(7_777, RATE, 77), RATE)
+    for track in ids[1]:
+        (own / table.loc[track, "path"]).unlink()
+    again = []
+    tmt.records.write_waveforms(tracks(), folder, report=lambda path, _: again.append(path), **arguments)
+    kept = {table.loc[track, "path"] for other in ids[1:] for track in other}
+    assert set(again) == set(table["path"]) - kept
+    lengths = {line[0]: line[2] for shard in manifest.read(folder)["shards"] for line in shard["tracks"]}
+    assert lengths[ids[0][0]] == 7_777
+    assert len(lengths) == 14
 
 
 def test_a_shard_that_lost_its_end_while_nobody_ran_is_written_again(music, tmp_path):
@@ -453,6 +645,73 @@ def test_a_shard_that_lost_a_record_with_its_size_forged(copy):
         list(tmt.records.read_waveforms(copy))
 
 
+def with_line(copy, column, value):
+    """Gives the second track of a shard's lines in the manifest another value; returns what stood there."""
+    told = json.loads((copy / manifest.NAME).read_text())
+    [shard] = [shard for shard in told["shards"] if shard["name"] == SHARD]
+    before = shard["tracks"][1][column]
+    shard["tracks"][1][column] = value(before) if callable(value) else value
+    (copy / manifest.NAME).write_text(json.dumps(told))
+    return before
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *((0, value) for value in (7, None)),
+        *((1, value) for value in ("12", 5.0, True, -1, None, 0)),
+        *((2, value) for value in (-1, 2.5, "3")),
+        *((3, value) for value in (None, 1, [3], [-1], ["calm"], [0.0], [True])),
+    ],
+)
+def test_lines_of_tracks_that_say_nothing(copy, column, value):
+    with_line(copy, column, value)
+    assert codes(copy) == [(manifest.NAME, "bad_manifest")]
+    for load in (tmt.records.read_waveforms, lambda folder: tmt.pipelines.train(folder, num_samples=100)):
+        with pytest.raises(ValueError, match="manifest.json: it does not say what a manifest of records says"):
+            load(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tracks: tracks[:-1],
+        lambda tracks: [*tracks, tracks[-1]],
+        lambda tracks: tracks[::-1],
+        lambda tracks: [track[:3] for track in tracks],
+        lambda tracks: {},
+    ],
+)
+def test_a_shard_has_a_line_for_each_of_its_tracks_in_order(copy, change):
+    told = json.loads((copy / manifest.NAME).read_text())
+    told["shards"][1]["tracks"] = change(told["shards"][1]["tracks"])
+    (copy / manifest.NAME).write_text(json.dumps(told))
+    assert codes(copy) == [(manifest.NAME, "bad_manifest")]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        (0, "train99"),
+        *((1, lambda place, bit=bit: place ^ bit) for bit in (1, 2, 64, 1 << 20)),
+        *((2, lambda count, bit=bit: count ^ bit) for bit in (1, 32)),
+        (3, lambda tags: [2] if tags != [2] else [1]),
+    ],
+)
+def test_a_flipped_bit_of_a_line_gives_no_other_sound_under_a_tag(copy, column, value):
+    """The lines hang together; the shard alone can tell."""
+    with_line(copy, column, value)
+    [(_, code)] = codes(copy)
+    assert code in ("wrong_place", "bad_manifest")
+    with pytest.raises(ValueError, match="it does not hold .* where or as the manifest says|it does not say what"):
+        tmt.pipelines.train(copy, num_samples=100)
+
+
+def test_a_line_of_other_tags_is_found_by_reading_the_shard(copy):
+    with_line(copy, 3, lambda tags: [2] if tags != [2] else [1])
+    assert codes(copy) == [(SHARD, "wrong_place")]
+
+
 def test_records_of_another_kind_and_splits_that_are_not_there(copy):
     with pytest.raises(ValueError, match="holds waveforms, and features are wanted"):
         tmt.records.read_features(copy)
@@ -511,6 +770,29 @@ def test_parts_that_do_not_go_together(music, written, parts, tmp_path):
     assert not (tmp_path / "whole").exists()
     with pytest.raises(FileExistsError, match="holds records; overwriting replaces it"):
         tmt.records.merge([parts[0], slow], written)
+
+
+def test_a_full_disk_is_told_by_merge_and_no_part_stays(parts, tmp_path):
+    """As where records are built: a limit on the size of files stands in for the disk."""
+    code = """
+import resource, signal, sys
+import tfmusictag as tmt
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+try:
+    tmt.records.merge(sys.argv[1:3], sys.argv[3])
+except ValueError as error:
+    print(error)
+"""
+    folder, before = tmp_path / "whole", [content(part) for part in parts]
+    assert max(path.stat().st_size for path in parts[0].iterdir()) > 8_000
+    arguments = [sys.executable, "-c", code, *parts, folder]
+    finished = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert "whole cannot be written: " in finished.stdout
+    assert "Nothing is left in it, and the parts are as they were." in finished.stdout
+    assert list(folder.iterdir()) == []
+    assert [content(part) for part in parts] == before
+    assert tmt.records.merge(parts, folder)["examples"] == 14
 
 
 # --- the command line ---------------------------------------------------------------------------------------------

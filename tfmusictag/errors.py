@@ -4,6 +4,8 @@ import contextlib
 import os
 import re
 
+# What would do where a pipeline meets a file that cannot be decoded.
+LEFT_OUT = "; `tfmusictag records build` leaves such files out and lists them"
 # Of an error in a pipeline TensorFlow hands on the traceback, as text; this is its last line.
 _IN_PIPELINE = re.compile(r"^tfmusictag\.errors\.AudioError: (.*)$", re.MULTILINE)
 
@@ -51,7 +53,7 @@ def decoded(argument):
             raise
         raise ValueError(
             f"`{argument}` must hold files that can be decoded; `tfmusictag records build` leaves others out. "
-            f"{found[1]}."
+            f"{found[1].removesuffix(LEFT_OUT)}."
         ) from error
 
 

@@ -73,9 +73,9 @@ def _plan(_, job, folder, rows):
     rows = list(map(_checked, rows))
     lines = ("line",) if rows and all("line" in row for row in rows) else ()
     table = pd.DataFrame(rows, columns=_COLUMNS + lines)
-    job = dataclasses.replace(job, rows=tracks.rows(table, job.settings["tags"]))
-    plan, whole = _building.begin(job, folder)
-    shards = list(_building.shards(job))
+    job = dataclasses.replace(job, rows=tracks.rows_to_store(table, job.settings["tags"]))
+    shards = _building.shards(job)
+    plan, whole = _building.begin(job, folder, shards)
     yield beam.pvalue.TaggedOutput("plan", (plan, [shard.name for shard in shards], whole))
     if whole is None:
         yield from shards

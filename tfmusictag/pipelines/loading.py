@@ -3,6 +3,7 @@
 import dataclasses
 import random
 
+import numpy as np
 import tensorflow as tf
 
 from tfmusictag import _arguments, applications, errors, layers, records
@@ -52,9 +53,9 @@ def train(
         cache: keeps the tracks in memory (True) or in a file (its path) after the first epoch.
         augment: what changes a batch of waveforms (`Gain`, `Noise`, `Polarity`) or features (`SpecAugment`), in order.
         mixup: None, or a `Mixup`, the last to change a batch.
-        class_weights: None, or a number for each tag; batches are then `(waveforms, tags, sample_weights)`, a crop
-            weighing as much as its tags do on average, and 1 without a tag. `"balanced"` weighs tags by how rare they
-            are, tracks / (tags * tracks with the tag), and reads all tracks once for it.
+        class_weights: None, or a number of at least 0 for each tag; batches are then `(waveforms, tags,
+            sample_weights)`, a crop weighing as much as its tags do on average, and 1 without a tag. `"balanced"`
+            weighs tags by how rare they are, tracks / (tags * tracks with the tag), and reads all tracks once for it.
         drop_remainder: leaves a last batch that is not full out.
         **where: of `source`: `tags`, `audio_folder`, `data_dir`, `decoder`, `validated`, `settings`.
 
@@ -282,10 +283,18 @@ def _weights(class_weights, found):
             )
         # A tag that no track has weighs nothing, and is never asked.
         return tf.math.divide_no_nan(count, width * total)
-    weights = tf.constant(class_weights, tf.float32)
+    try:
+        weights = np.asarray(class_weights, np.float32)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"`class_weights` must be a number for each of the {width} tags; received {class_weights!r}."
+        ) from None
     if weights.shape != (width,):
         raise ValueError(f"`class_weights` must be a number for each of the {width} tags; received {weights.shape}.")
-    return weights
+    wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
+    if len(wrong):
+        raise ValueError(f"`class_weights` must be finite numbers of at least 0; received {wrong[0]} among them.")
+    return tf.constant(weights)
 
 
 # --- cutting ------------------------------------------------------------------------------------------------------

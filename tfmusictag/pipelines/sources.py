@@ -63,8 +63,8 @@ def source(
 
     Args:
         tracks: a folder of records; the name of a dataset that tfds has built, such as `"magnatagatune/top50"`, or its
-            builder; a tf.data.Dataset of dictionaries with `audio` and `tags`; a table of files, as
-            `datasets.metadata` makes it; or a list of paths, which have no tags.
+            builder; a tf.data.Dataset of dictionaries with `audio`, int16 or floats in [-1, 1], and `tags`; a table of
+            files, as `datasets.metadata` makes it; or a list of paths, which have no tags.
         split: its name, also such as tfds takes (`"train[:10%]"`, `"fold1+fold2"`); None takes all. Not of a dataset.
         sample_rate: that files are decoded at, in Hz.
         tags: of a table, in output order; None takes `tracks.attrs["tags"]`.
@@ -113,9 +113,18 @@ def _dataset(dataset, tags, sample_rate):
     sound = [name for name in ("audio", "features") if isinstance(spec, dict) and name in spec]
     if not sound or "tags" not in spec:
         raise ValueError(f"`tracks` must be a dataset of dictionaries with `audio` and `tags`; received {spec}.")
+    kind = spec[sound[0]].dtype
+    if sound[0] == "audio" and kind != tf.int16 and not kind.is_floating:
+        raise ValueError(
+            "`tracks` must hold `audio` as int16, 32,768 for 1.0, or as float32 in [-1, 1], since whole numbers of "
+            f"another width do not say what full scale is; received {kind.name}. `tf.cast(audio, tf.int16)` does where "
+            "they are samples of 16 bits, as those of tfds often are."
+        )
 
     def chosen(track):
         number, values = track.get("track_id", tf.constant("")), track[sound[0]]
+        if kind.is_floating:
+            values = tf.cast(values, tf.float32)
         if sound[0] == "features" and values.shape.rank == 2:
             values = values[..., None]  # (frames, bands, 1)
         hot = tf.cast(track["tags"], tf.float32)
@@ -172,7 +181,7 @@ def _built(builder, split, order):
 def _table(tracks, split, tags, audio_folder):
     """Returns the files of a table or list: paths, ids, tags as an array (tracks, tags), and the tags' names."""
     if hasattr(tracks, "columns"):
-        names = tuple(tracks.attrs.get("tags", ()) if tags is None else tags)
+        names = tables.names(tracks.attrs.get("tags", ()) if tags is None else tags)
         if split is not None:
             splits = list(dict.fromkeys(tracks["split"]))
             if split not in splits:
@@ -195,7 +204,7 @@ def _libsndfile(sample_rate):
         try:
             return audio.to_int16(audio.load(os.fsdecode(path), sample_rate))
         except errors.AudioError as error:
-            raise errors.AudioError(error.code, f"{os.fsdecode(path)}: {error}") from None
+            raise errors.AudioError(error.code, f"{os.fsdecode(path)}: {error}{errors.LEFT_OUT}") from None
 
     def decode(path):
         samples = tf.numpy_function(load, [path], tf.int16, stateful=False)

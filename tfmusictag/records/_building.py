@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 import threading
 
 import tensorflow as tf
@@ -25,6 +26,8 @@ from tfmusictag.records import schema
 _BLOCK = 1 << 20  # bytes at a time
 COMPRESSIONS = (None, "gzip")
 _SPLITS = ("train", "validation", "test")  # in this order, and then others by their names
+_AUDIO = "audio_sha256"  # the key of what audio is known by
+_HEARD, _SNIPPET = 4, 4_096  # of so many files of a shard so many bytes are read for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Job:
         threads: how many shards are under way at a time.
         max_skipped: the share of the rows that may be left out.
         report: None, or what is called after each row with the row and None or its AudioError.
+        audio_folder: what the rows' paths are below.
         listed: None, or what gives what the manifest says of an example, from it and its place in the shard in bytes.
     """
 
@@ -53,6 +57,7 @@ class Job:
     threads: int = 1
     max_skipped: float = 1.0
     report: object = None
+    audio_folder: str = ""
     listed: object = None
 
 
@@ -81,32 +86,38 @@ def build(job, folder, *, overwrite):
 
     Every shard is written under another name, forced to the disk, and named when it is whole; what is known of it then
     stands beside it until the manifest, the last to be written, takes it over. So a run that was killed at any moment
-    goes on with the shards that are missing, and a folder that holds just this job is left as it is.
+    goes on with the shards that are missing or whose audio has changed, and a folder that holds just this job is left
+    as it is.
 
     Raises:
         FileExistsError: the folder holds another job and `overwrite` is False.
-        ValueError: the folder cannot be written, or too many rows fail.
+        ValueError: the folder cannot be written, or too many rows fail or did so when it was built.
     """
-    plan, found = begin(job, folder, overwrite=overwrite)
-    return found or finish(folder, plan, _Run(job, folder).shards())
+    planned = shards(job)
+    plan, found = begin(job, folder, planned, overwrite=overwrite)
+    return found or finish(folder, plan, _Run(job, folder).shards(planned))
 
 
-def begin(job, folder, *, overwrite=False):
+def begin(job, folder, planned, *, overwrite=False):
     """Readies the folder; returns the job's plan, and the manifest if the folder holds just this already, else None.
 
+    Args:
+        planned: the `shards` of the job.
+
     Raises:
         FileExistsError: the folder holds another job and `overwrite` is False.
-        ValueError: the folder cannot be written.
+        ValueError: the folder cannot be written, or holds just this with more rows left out than the job allows.
     """
-    plan = _plan(job)
+    plan = _plan(job, planned)
     manifests.check_folder(folder)
     if overwrite:
         manifests.clear_folder(folder)
     elif (found := _state(folder, plan)) is not None:
         with contextlib.suppress(OSError):  # a run killed after its manifest leaves some; a disk may be read-only
             manifests.remove_progress(folder)
+        _refuse_skipped(found["skipped"], found["rows"], job.max_skipped)
         return plan, found
-    with _written_or_refused(folder):
+    with written_or_refused(folder):
         os.makedirs(folder, exist_ok=True)
         manifests.remove_parts(folder)
         manifests.write_json(folder, manifests.PLAN, plan)
@@ -122,6 +133,7 @@ def finish(folder, plan, told):
     told_of = ("name", "split", "examples", "bytes", "sha256", "tracks")
     manifest = {
         **plan,
+        _AUDIO: _together(facts[_AUDIO] for facts in told),
         "examples": sum(facts["examples"] for facts in told),
         "shards": [{key: facts[key] for key in told_of} for facts in told],
         **{
@@ -129,7 +141,7 @@ def finish(folder, plan, told):
             for key in ("skipped", "warned")
         },
     }
-    with _written_or_refused(folder):
+    with written_or_refused(folder):
         manifests.write_json(folder, manifests.NAME, manifest)
         manifests.remove_progress(folder)
     return manifests.read(folder)
@@ -137,10 +149,17 @@ def finish(folder, plan, told):
 
 def check_skipped(folder, skipped, rows, most):
     """Raises a ValueError if of so many rows more than the share `most` are skipped."""
+    try:
+        _refuse_skipped(skipped, rows, most)
+    except ValueError:
+        # Shards that lack tracks are not to be found finished when the files have been mended.
+        manifests.forget_incomplete(folder)
+        raise
+
+
+def _refuse_skipped(skipped, rows, most):
     if len(skipped) <= most * rows:
         return
-    # Shards that lack tracks are not to be found finished when the files have been mended.
-    manifests.forget_incomplete(folder)
     shown = "; ".join(f"{_named(track)}: {track['message']}" for track in skipped[:3])
     raise ValueError(
         f"{len(skipped)} of {rows} tracks cannot be read, and at most {most:.3g} of them may be left out: {shown}."
@@ -151,7 +170,7 @@ def _named(track):
     return f"{track['path']} (line {track['line']})" if "line" in track else track["path"]
 
 
-def _plan(job):
+def _plan(job, planned):
     # In an order of their own: an engine gives them in any. A line is only where a track is named, not what it is.
     rows = [{key: row[key] for key in row if key != "line"} for row in job.rows]
     rows.sort(key=lambda row: os.fsencode(row["track_id"]))
@@ -164,6 +183,7 @@ def _plan(job):
         "compression": job.compression,
         "rows": len(job.rows),
         "rows_sha256": digest.hexdigest(),
+        _AUDIO: _together(shard.audio for shard in planned),
         "spread": job.shards,
     }
     return json.loads(json.dumps(plan))
@@ -175,7 +195,11 @@ def _state(folder, plan):
     if held is None:
         return None
     what, found = held
-    differ = manifests.unlike(found, plan, [key for key in plan if key != "versions"])
+    differ = manifests.unlike(found, plan, [key for key in plan if key not in ("versions", _AUDIO)])
+    # Finished records outlive their audio: where none of it is there any more, they are what there is. Of an
+    # interrupted run each shard is asked by itself. What was built by an earlier version does not tell.
+    if what == manifests.WHOLE and plan[_AUDIO] is not None and found.get(_AUDIO, plan[_AUDIO]) != plan[_AUDIO]:
+        differ.append("audio (since it was built, files have changed in size or content, came or went)")
     if differ:
         raise FileExistsError(
             f"{os.fspath(folder)} holds {what} of other settings: {', '.join(differ)}. "
@@ -192,16 +216,17 @@ def _state(folder, plan):
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A file to be written: its name, its split, and the rows that go into it."""
+    """A file to be written: its name, its split, the rows that go into it, and what their audio is known by."""
 
     name: str
     split: str
     rows: list
+    audio: str | None
 
 
 def shards(job):
-    """Yields the `Shard`s: the rows of a split in an order that their ids give, dealt out in turn."""
-    splits = {}
+    """Returns the `Shard`s: the rows of a split in an order that their ids give, dealt out in turn."""
+    splits, found = {}, []
     for row in job.rows:
         splits.setdefault(row["split"], []).append(row)
     largest = max(map(len, splits.values()), default=1)
@@ -209,7 +234,49 @@ def shards(job):
         rows = sorted(splits[split], key=lambda row: hashlib.sha256(os.fsencode(row["track_id"])).digest())
         count = min(len(rows), max(1, round(job.shards * len(rows) / largest)))
         for index in range(count):
-            yield Shard(manifests.shard_name(split, index, count, job.compression), split, rows[index::count])
+            own = rows[index::count]
+            name = manifests.shard_name(split, index, count, job.compression)
+            found.append(Shard(name, split, own, _audio(job.audio_folder, own)))
+    return found
+
+
+def _audio(folder, rows):
+    """Returns what the audio of rows is known by: a digest of the files' sizes and of a little of what some hold.
+
+    A folder may move and its files be copied, which a time would tell; whole files would take as long as building. None
+    where no file is there.
+    """
+    sizes, heard, digest = [], 0, hashlib.sha256()
+    for row in rows:
+        path = os.path.join(folder, row["path"])
+        try:
+            told = os.stat(path)
+            size = told.st_size if stat.S_ISREG(told.st_mode) else None
+        except (OSError, ValueError):
+            size = None
+        sizes.append(size)
+        if size and heard < _HEARD:
+            heard += 1
+            with contextlib.suppress(OSError), open(path, "rb") as file:
+                file.seek(max(0, size - _SNIPPET) // 2)
+                digest.update(file.read(_SNIPPET))
+    digest.update(json.dumps(sizes).encode())
+    return None if sizes.count(None) == len(sizes) else digest.hexdigest()
+
+
+def _together(told):
+    """Returns what the audio of all shards is known by, from that of each; None where none has any."""
+    told = list(told)
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest() if any(told) else None
+
+
+def _known(folder, shard):
+    """Returns what is known of a shard that is whole, and of the audio that is there now; else None."""
+    facts = manifests.progress(folder, shard.name)
+    if facts is None:
+        return None
+    facts.setdefault(_AUDIO, shard.audio)  # an earlier version did not tell
+    return facts if shard.audio in (None, facts[_AUDIO]) else None  # what was made of audio outlives it
 
 
 def write_shard(job, folder, shard, count=None, stopped=None):
@@ -224,11 +291,11 @@ def write_shard(job, folder, shard, count=None, stopped=None):
     Raises:
         ValueError: the folder cannot be written.
     """
-    known = manifests.progress(folder, shard.name)
+    known = _known(folder, shard)
     if known is not None:
         return known
     path = os.path.join(folder, shard.name)
-    facts = {"name": shard.name, "split": shard.split, "tracks": [], "skipped": [], "warned": []}
+    facts = {"name": shard.name, "split": shard.split, _AUDIO: shard.audio, "tracks": [], "skipped": [], "warned": []}
     part = _Part(path)
     try:
         for row in shard.rows:
@@ -243,7 +310,7 @@ def write_shard(job, folder, shard, count=None, stopped=None):
                 facts["warned"].append({**track, "warnings": warnings})
             if count is not None:
                 count(row, failure, facts["skipped"][-1:])
-        with _written_or_refused(folder):
+        with written_or_refused(folder):
             facts.update(part.finish(path, job.compression))
             manifests.write_json(folder, manifests.progress_name(shard.name), facts)
     finally:
@@ -254,11 +321,11 @@ def write_shard(job, folder, shard, count=None, stopped=None):
 def _add(job, folder, part, row):
     fields = schema.KINDS[job.kind]
     warnings, listed = [], []
-    with _written_or_refused(folder):
+    with written_or_refused(folder):
         mark = part.mark()
     try:
         for example in job.make(row, warnings):
-            with _written_or_refused(folder):
+            with written_or_refused(folder):
                 record = schema.serialize(example, fields)
                 place = part.write(record)
             if job.listed is not None:
@@ -277,11 +344,11 @@ class _Run:
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._skipped = []
 
-    def shards(self):
+    def shards(self, planned):
         """Writes them all; returns what is known of each."""
-        planned = list(shards(self._job))
-        told = {shard.name: manifests.progress(self._folder, shard.name) for shard in planned}
+        told = {shard.name: _known(self._folder, shard) for shard in planned}
         self._skipped += [track for facts in told.values() if facts is not None for track in facts["skipped"]]
+        check_skipped(self._folder, self._skipped, len(self._job.rows), self._job.max_skipped)
         with concurrent.futures.ThreadPoolExecutor(self._job.threads) as pool:
             futures = {pool.submit(self._write, shard): shard.name for shard in planned if told[shard.name] is None}
             try:
@@ -410,11 +477,9 @@ def _join(parts, target, compression):
 
 
 @contextlib.contextmanager
-def _written_or_refused(folder):
+def written_or_refused(folder, then="Shards that are whole stay, and the same call goes on with them."):
+    """Raises, in place of what the file system says, a ValueError that names the folder and what is left in it."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
-        raise ValueError(
-            f"{os.fspath(folder)} cannot be written: {error}. "
-            f"Shards that are whole stay, and the same call goes on with them."
-        ) from error
+        raise ValueError(f"{os.fspath(folder)} cannot be written: {error}. {then}") from error

@@ -95,7 +95,11 @@ def write_features(
     }
     told = None if report is None else lambda row, error: report(row["path"], error)
     return _building.build(
-        _building.Job("features", settings, rows, make=make, report=told, **options), folder, overwrite=overwrite
+        _building.Job(
+            "features", settings, rows, make=make, report=told, audio_folder=os.fspath(audio_folder), **options
+        ),
+        folder,
+        overwrite=overwrite,
     )
 
 
@@ -138,8 +142,8 @@ def _rows(tracks, tags):
     if isinstance(tracks, str | bytes | os.PathLike):
         raise ValueError(f"`tracks` must be a list of paths or a table; received {tracks!r}.")
     if hasattr(tracks, "columns"):
-        tags = tuple(tracks.attrs.get("tags", ()) if tags is None else tags)
-        return tables.rows(tracks, tags), tags
+        tags = tables.names(tracks.attrs.get("tags", ()) if tags is None else tags)
+        return tables.rows_to_store(tracks, tags), tags
     paths = sorted({os.fsdecode(path) for path in tracks}, key=os.fsencode)
     if not paths:
         raise ValueError("`tracks` must name at least one file; received none.")

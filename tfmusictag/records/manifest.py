@@ -22,9 +22,11 @@ PART = ".part"  # the ending of what is not whole yet
 WHOLE, BEGUN = "records", "what an interrupted run left"
 
 _PROGRESS = ".done.json"  # what is known of a shard until the manifest takes it over
-_SHARD = re.compile(r"[A-Za-z0-9_.]+-\d{5,}-of-\d{5,}\.tfrecord(\.gz)?")
+_SPLIT = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,99}")
+_SHARD = re.compile(r"[A-Za-z0-9_.-]+-\d{5,}-of-\d{5,}\.tfrecord(\.gz)?")
 _BLOCK = 1 << 20  # bytes at a time
 _LENGTH = 8  # bytes of a record that tell its size
+_HEAD = 128  # bytes of a content that are more than stand before the samples
 BEFORE, AROUND = 12, 16  # bytes of a record before its content, and of all that is not content
 
 
@@ -38,6 +40,18 @@ class Fault:
 
     def __str__(self):
         return f"{os.path.basename(self.path)}: {self.message}"
+
+
+def check_split(split):
+    """Raises a ValueError for what is no split that shards can be named by.
+
+    Hyphens are no harm: what follows the name always has the same three.
+    """
+    if not isinstance(split, str) or not _SPLIT.fullmatch(split):
+        raise ValueError(
+            "`split` must be a name of at most 100 letters of ASCII, digits, `_`, `.` and `-`, not `-` first, since "
+            f"shards are named by it; received {split!r}."
+        )
 
 
 def shard_name(split, index, shards, compression=None):
@@ -203,18 +217,45 @@ def _is_whole(manifest):
             and all(isinstance(tag, str) for tag in manifest["tags"])
             and isinstance(manifest["sample_rate"], int)
             and (manifest["kind"] != "features" or _has_frontend(manifest))
-            and all(isinstance(shard["tracks"], list) for shard in manifest["shards"])
-            and manifest["examples"] == sum(shard["examples"] for shard in manifest["shards"])
+            and _is_count(manifest["rows"])
+            and all(
+                isinstance(track[key], str)
+                for track in manifest["skipped"]
+                for key in ("track_id", "path", "code", "message")
+            )
             and all(
                 _SHARD.fullmatch(shard["name"])
                 and isinstance(shard["split"], str)
-                and isinstance(shard["bytes"], int)
+                and _is_count(shard["examples"])
+                and _is_count(shard["bytes"])
                 and isinstance(shard["sha256"], str)
+                and isinstance(shard["tracks"], list)
+                and (_tells_tracks(shard, len(manifest["tags"])) if manifest["kind"] == "waveforms" else True)
                 for shard in manifest["shards"]
             )
+            and manifest["examples"] == sum(shard["examples"] for shard in manifest["shards"])
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return False
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _tells_tracks(shard, tags):
+    """Tells whether a shard of waveforms has a line for each example, as `waveforms` lists them, one behind another.
+
+    Where exactly they must be the shard alone can tell: see `_misplaced`.
+    """
+    end = 0  # of the track before
+    for track, position, samples, hot in shard["tracks"]:
+        if not isinstance(track, str) or not all(map(_is_count, (position, samples))) or position < end + BEFORE:
+            return False
+        if not isinstance(hot, list) or not all(_is_count(tag) and tag < tags for tag in hot):
+            return False
+        end = position + 2 * samples
+    return len(shard["tracks"]) == shard["examples"]
 
 
 def _has_frontend(manifest):
@@ -231,7 +272,8 @@ def _has_frontend(manifest):
 def verify(folder):
     """Lists what is wrong with a folder of records, as `Fault`s: every byte is read. An empty list is good news.
 
-    Codes: no_manifest, bad_manifest, missing, wrong_size, wrong_count, wrong_content (another SHA-256), not_listed.
+    Codes: no_manifest, bad_manifest, missing, wrong_size, wrong_count, wrong_content (another SHA-256), wrong_place
+    (the manifest is wrong in where a track is, how long, or in its tags), not_listed.
 
     Raises:
         ValueError: it is no folder.
@@ -257,6 +299,8 @@ def faults(folder, manifest, *, content, split=None):
             found.append(Fault(path, "wrong_count", f"it has {count} examples and not {shard['examples']}"))
         elif content and _sha256(path) != shard["sha256"]:
             found.append(Fault(path, "wrong_content", "its SHA-256 is not that of the manifest"))
+        elif content and manifest["kind"] == "waveforms" and (track := _misplaced(path, shard["tracks"])) is not None:
+            found.append(Fault(path, "wrong_place", f"it does not hold {track!r} where or as the manifest says"))
     listed = {shard["name"] for shard in manifest["shards"]}
     for name in sorted(set(filter(_SHARD.fullmatch, os.listdir(folder))) - listed):
         found.append(Fault(os.path.join(folder, name), "not_listed", "the manifest does not list it"))
@@ -322,6 +366,30 @@ def _count(path):
             return count
     except (OSError, EOFError, zlib.error):
         return -1
+
+
+def _misplaced(path, tracks):
+    """Returns the id of the first track that a shard of waveforms does not hold as its line says; None without one.
+
+    Of a record no more is read than what is around its samples. Of a compressed shard nobody reads by places.
+    """
+    if path.endswith(".gz"):
+        return None
+    begin = 0  # of the record
+    with open(path, "rb") as file:
+        for track, position, samples, hot in tracks:
+            file.seek(begin)
+            head = file.read(BEFORE + _HEAD)
+            end = begin + BEFORE + int.from_bytes(head[:_LENGTH], "little")  # of the record's content
+            if not begin + BEFORE <= position <= position + 2 * samples <= end:
+                return track
+            before = head[BEFORE : position - begin]
+            file.seek(position + 2 * samples)
+            behind = file.read(end - file.tell())
+            if not schema.surrounds(before, behind, track, samples, hot):
+                return track
+            begin = end + AROUND - BEFORE
+    return None
 
 
 def _sha256(path):

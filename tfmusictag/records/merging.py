@@ -1,13 +1,14 @@
 """Puts several folders of records together, such as those that several machines built."""
 
+import contextlib
 import os
 import shutil
 
+from tfmusictag.records import _building, schema, tracks
 from tfmusictag.records import manifest as manifests
-from tfmusictag.records import schema, tracks
 
 # What may differ between the parts: how much there is of each.
-_OWN = ("rows", "rows_sha256", "spread", "examples", "shards", "skipped", "warned", "versions")
+_OWN = ("rows", "rows_sha256", "audio_sha256", "spread", "examples", "shards", "skipped", "warned", "versions")
 
 
 def merge(folders, folder, *, overwrite=False):
@@ -22,7 +23,8 @@ def merge(folders, folder, *, overwrite=False):
 
     Raises:
         FileExistsError: `folder` holds records and `overwrite` is False.
-        ValueError: a part that is damaged or of other settings, a track that is in two parts.
+        ValueError: a part that is damaged or of other settings, a track that is in two parts, a folder that cannot be
+            written; nothing is left in it then.
     """
     folders = [os.fspath(part) for part in folders]
     if len(folders) < 2:
@@ -44,6 +46,19 @@ def merge(folders, folder, *, overwrite=False):
     _check_tracks(folders, parts)
 
     manifests.clear_folder(folder)
+    try:
+        with _building.written_or_refused(folder, "Nothing is left in it, and the parts are as they were."):
+            manifests.write_json(folder, manifests.NAME, _copied(folders, parts, folder))
+    except BaseException:
+        with contextlib.suppress(ValueError):
+            manifests.clear_folder(folder)
+        raise
+    return manifests.read(folder)
+
+
+def _copied(folders, parts, folder):
+    """Copies the shards of all parts into a folder; returns the manifest of the whole."""
+    first = parts[0]
     shards = [(part, shard) for part, told in zip(folders, parts, strict=True) for shard in told["shards"]]
     rows = []
     for split in dict.fromkeys(shard["split"] for _, shard in shards):
@@ -52,16 +67,15 @@ def merge(folders, folder, *, overwrite=False):
             name = manifests.shard_name(split, index, len(own), first["compression"])
             shutil.copyfile(os.path.join(part, shard["name"]), os.path.join(folder, name))
             rows.append({**shard, "name": name})
-    whole = {
+    return {
         **first,
         "rows": sum(part["rows"] for part in parts),
         "rows_sha256": None,
+        "audio_sha256": None,
         "examples": sum(part["examples"] for part in parts),
         "shards": rows,
         **{key: sorted((row for part in parts for row in part[key]), key=_track) for key in ("skipped", "warned")},
     }
-    manifests.write_json(folder, manifests.NAME, whole)
-    return manifests.read(folder)
 
 
 def _track(row):

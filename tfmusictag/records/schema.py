@@ -1,6 +1,7 @@
 """What an example is, said once for the writers and the readers."""
 
 import dataclasses
+import os
 
 from tfmusictag._lazy import lazy_module
 
@@ -58,6 +59,64 @@ def place(record, name, size):
         head = 1 + max(1, -(-size.bit_length() // 7))  # sizes are told seven bits a byte
         found, size = found + head, size + head
     return found
+
+
+def surrounds(before, behind, track, samples, tags):
+    """Tells whether a serialized track of so many samples, with this id and these places of tags, has these bytes.
+
+    Args:
+        before, behind: its samples, as bytes. Needs no TensorFlow.
+    """
+    size = _varint(2 * samples)
+    if b"pcm_int16" not in before or len(before) != place(before, "pcm_int16", 2 * samples):
+        return False
+    if not before.endswith(b"\x0a" + size):  # field 1, the bytes
+        return False
+    found = {}
+    try:
+        for _, entry in _fields(behind):  # of a map from names to features
+            (_, name), (_, feature) = _fields(entry)
+            found[name] = [value for _, each in _fields(feature) for _, value in _fields(each)]
+    except (ValueError, TypeError, IndexError):
+        return False
+    numbers = [number for packed in found.pop(b"tags", []) for number in _numbers(packed)]
+    return numbers == tags and found == {b"track_id": [os.fsencode(track)]}
+
+
+def _varint(number):
+    """Returns a number as protobuf writes it: seven bits a byte, the lowest first."""
+    told = bytearray()
+    while number > 127:
+        told.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*told, number])
+
+
+def _numbers(packed):
+    """Yields the numbers that `_varint` wrote one after another."""
+    number = shift = 0
+    for byte in packed:
+        number, shift = number | (byte & 127) << shift, shift + 7
+        if byte < 128:
+            yield number
+            number = shift = 0
+
+
+def _fields(message):
+    """Yields (tag, content) of the fields of a message whose fields all have a length; raises IndexError at others."""
+    at = 0
+    while at < len(message):
+        tag, at = message[at], at + 1
+        size = shift = 0
+        while True:
+            byte, at = message[at], at + 1
+            size, shift = size | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                break
+        if tag & 7 != 2 or at + size > len(message):
+            raise IndexError("no field with a length")
+        yield tag, message[at : at + size]
+        at += size
 
 
 def parse(serialized, fields):

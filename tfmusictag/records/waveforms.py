@@ -29,10 +29,13 @@ def write_waveforms(
 
     The tracks of a split are dealt out to its shards in an order that their ids give; the same tracks give the same
     bytes. A run that was killed is gone on with by the same call, and a folder that holds just this is left as it is.
-    A file that cannot be read leaves nothing but its line in the manifest.
+    Audio is known by the sizes of all files and a little of what some hold, so that it may move: if it has changed,
+    finished records are refused, and of a killed run the shards with such files are built again. Records whose audio is
+    gone altogether are left as they are. A file that cannot be read leaves nothing but its line in the manifest.
 
     Args:
         table: a pandas.DataFrame with `track_id`, `path`, `split` and `tags` (lists), as `datasets.metadata` makes it.
+            Splits are names of letters, digits, `_`, `.` and `-`, since shards are named by them.
         folder: where `train-00000-of-00016.tfrecord` and its siblings go, with `manifest.json`, which is written last.
             New, empty, or with records to replace or to go on with.
         audio_folder: what the paths are below.
@@ -46,12 +49,12 @@ def write_waveforms(
         report: None, or what is called after each track with its path and None or its AudioError, in any order.
 
     Raises:
-        FileExistsError: `folder` holds other records and `overwrite` is False.
-        ValueError: an argument that breaks its rule, a track that is there twice, an unknown tag, too many tracks that
-            cannot be read, a folder that cannot be written; what is whole of it stays.
+        FileExistsError: `folder` holds other records, or of other audio, and `overwrite` is False.
+        ValueError: an argument or a row that breaks its rule, a track that is there twice, an unknown tag, too many
+            tracks that cannot be read, a folder that cannot be written; what is whole of it stays.
     """
-    tags = tuple(table.attrs.get("tags", ()) if tags is None else tags)
-    rows = tracks.rows(table, tags)
+    tags = tracks.names(table.attrs.get("tags", ()) if tags is None else tags)
+    rows = tracks.rows_to_store(table, tags)
     told = None if report is None else lambda row, error: report(row["path"], error)
     options = _building.checked(shards, compression, max_skipped, threads)
     return _building.build(
@@ -60,10 +63,10 @@ def write_waveforms(
 
 
 def job(rows, tags, audio_folder, sample_rate, **options):
-    """Returns the job of writing rows, as `tracks.rows` makes them; it can be pickled if `options` can.
+    """Returns the job of writing rows, as `tracks.rows_to_store` makes them; it can be pickled if `options` can.
 
     Raises:
-        ValueError: a sample rate that breaks its rule.
+        ValueError: a sample rate or tags that break their rule.
     """
     if isinstance(sample_rate, bool) or not isinstance(sample_rate, int):
         raise ValueError(f"`sample_rate` must be a whole number of Hz; received {sample_rate!r}.")
@@ -72,8 +75,10 @@ def job(rows, tags, audio_folder, sample_rate, **options):
             f"`sample_rate` must be from {audio.MIN_RATE} to {audio.MAX_RATE} Hz; received {sample_rate!r}."
         )
     make = functools.partial(_make, folder=os.fspath(audio_folder), sample_rate=sample_rate)
-    settings = {"sample_rate": sample_rate, "tags": list(tags)}
-    return _building.Job("waveforms", settings, rows, make=make, listed=_listed, **options)
+    settings = {"sample_rate": sample_rate, "tags": list(tracks.names(tags))}
+    return _building.Job(
+        "waveforms", settings, rows, make=make, audio_folder=os.fspath(audio_folder), listed=_listed, **options
+    )
 
 
 def _make(row, warnings, *, folder, sample_rate):
