@@ -47,10 +47,12 @@ class BuilderTestCase(tfds.testing.DatasetBuilderTestCase):
     Attributes:
         CONFIG: the configuration that is looked at closely.
         TABLES: the files that it reads, below the manual folder.
+        HEADED: whether they begin with a line of names.
     """
 
     CONFIG = None
     TABLES = ()
+    HEADED = False
     SKIP_CHECKSUMS = True  # nothing is downloaded
 
     @classmethod
@@ -122,20 +124,35 @@ class BuilderTestCase(tfds.testing.DatasetBuilderTestCase):
             if path.suffix in AUDIO:
                 path.unlink()
         table = self.table(folder)
+        self.check_table(table)
+        by_name = datasets.metadata(f"{self.DATASET_CLASS.name}/{self.DATASET_CLASS.config(self.CONFIG).name}", folder)
+        assert by_name.equals(table)
+
+    def check_table(self, table):
         assert list(table.columns[:4]) == ["track_id", "path", "split", "tags"]
         assert table["track_id"].is_unique
         assert set(table["split"]) == set(self.SPLITS)
         assert all(isinstance(tags, list) for tags in table["tags"])
         assert {tag for tags in table["tags"] for tag in tags} <= set(table.attrs["tags"])
-        by_name = datasets.metadata(f"{self.DATASET_CLASS.name}/{self.DATASET_CLASS.config(self.CONFIG).name}", folder)
-        assert by_name.equals(table)
 
     def test_tables_that_are_missing_are_named(self):
+        assert self.TABLES
         for name in self.TABLES:
             folder = self.copy()
             (folder / name).unlink()
             with pytest.raises(FileNotFoundError, match=pathlib.Path(name).name):
                 self.table(folder)
+
+    def test_tables_without_a_row_are_named(self):
+        """As a download that was cut off leaves them: the split would be missing, and nothing said."""
+        assert self.TABLES
+        for name in self.TABLES:
+            folder = self.copy()
+            published = (folder / name).read_bytes()
+            for left in [b"", *published.splitlines(keepends=True)[: int(self.HEADED)]]:
+                (folder / name).write_bytes(left)
+                with pytest.raises(ValueError, match=pathlib.Path(name).name):
+                    self.table(folder)
 
     def test_a_track_is_in_one_split_and_where_published_so_an_artist(self):
         apart = self.DATASET_CLASS.APART

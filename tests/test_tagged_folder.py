@@ -26,6 +26,9 @@ class TaggedFolderTest(builders.BuilderTestCase):
     CONFIG = module.Config("classes", classes=3)
     BUILDER_CONFIG_NAMES_TO_TEST = (CONFIG,)
 
+    # The sub-folders are the table; tables that are missing or have no row are below.
+    test_tables_that_are_missing_are_named = test_tables_without_a_row_are_named = None
+
     @classmethod
     def make(cls, folder):
         for seed in range(30):
@@ -188,6 +191,10 @@ class TaggedFolderTest(builders.BuilderTestCase):
                 module.metadata(self.folder, module.Config("mine", seed=seed))
         table = module.metadata(self.folder, module.Config("mine", shares=[1, 0, 0]))
         assert set(table["split"]) == {"train"}
+
+    def test_tables_without_a_row(self):
+        for text in ("", "path,tags\n", "path,calm,loud\n\n"):
+            self.expect("my.csv: there must be a row at least; there is none", text, tags=("calm",))
 
     def test_rows_without_a_file(self):
         self.expect("my.csv: line 3: `path` must name a file; received ''", "path,tags\na.wav,calm\n ,loud\n")

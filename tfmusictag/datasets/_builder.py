@@ -214,7 +214,7 @@ def _holding_less():
         shuffle.MAX_MEM_BUFFER_SIZE = held
 
 
-def finish(rows, tags, path, apart=None):
+def finish(rows, tags, path, apart=None, splits=()):
     """Makes the table of a dataset from rows with `track_id`, `path`, `split`, `tags`, `line` and more.
 
     Args:
@@ -222,12 +222,19 @@ def finish(rows, tags, path, apart=None):
         tags: in output order.
         path: of what the lines are lines of.
         apart: `TaggedAudio.APART` of the dataset.
+        splits: that the dataset has.
 
     Raises:
-        ValueError: a track that is there twice, a tag that is not among `tags`, a value of `apart` in two splits.
+        ValueError: no track, or none of a split; a track that is there twice, or a file under two names; a tag that is
+            not among `tags`; a value of `apart` in two splits.
     """
     table = rows.reset_index(drop=True)
+    if table.empty:
+        raise ValueError(f"{path}: there must be a track at least; there is none.")
+    bare = [split for split in splits if split not in set(table["split"])]
+    _tables.refuse([f"there must be tracks in {split}; there are none" for split in bare], path)
     _tables.check(table, tags, path)
+    _tables.refuse_shared_files(table, path)
     if apart is not None:
         _tables.refuse_leaks(table, apart, path)
     first = ["track_id", "path", "split", "tags"]

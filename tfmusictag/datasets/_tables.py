@@ -32,8 +32,8 @@ def read(path, *, delimiter=",", header=None, rest=None, required=(), encoding="
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another encoding, a row with too few or too many values, a column that is missing, there twice or
-            called `line`.
+        ValueError: another encoding, a row with too few or too many values, no row at all, a column that is missing,
+            there twice or called `line`.
     """
     given = split_lines(text(path, encoding))
     reader = csv.reader(given, delimiter=delimiter, skipinitialspace=not blanks, strict=True)
@@ -56,6 +56,8 @@ def read(path, *, delimiter=",", header=None, rest=None, required=(), encoding="
         for name in required:
             if name not in header:
                 raise ValueError(f"{path}, line {at}: there must be a column {name!r};{_near(name, header)}")
+    if not rows:
+        raise ValueError(f"{path}: there must be a row at least; there is none.")
     width = len(header)
     for line, row in rows:
         if len(row) < width or (rest is None and len(row) > width):
@@ -189,6 +191,21 @@ def check(table, tags, path):
         known = set(tags)
         for line, given in zip(table["line"], table["tags"], strict=True):
             faults += [f"line {line}: unknown tag {tag!r};{_near(tag, known)}" for tag in given if tag not in known]
+    refuse(faults, path)
+
+
+def refuse_shared_files(table, path):
+    """Refuses a table in which two tracks are of one file, which may be in two splits.
+
+    Raises:
+        ValueError: with the lines, of the lists of the splits.
+    """
+    faults, first = [], {}
+    for row in table[table["path"].duplicated(keep=False)].to_dict("records"):
+        other = first.setdefault(row["path"], row)
+        if other is not row:
+            places = [f"{of['track_id']!r} in {of['split']} (line {of['line']})" for of in (other, row)]
+            faults.append(f"the file {row['path']!r} is that of {' and '.join(places)}")
     refuse(faults, path)
 
 
