@@ -307,8 +307,16 @@ def test_configurations_that_cannot_be_made():
 
     expect("`kind` must be one of .*; received 'technique'. Did you mean 'techniques'?", kind="technique")
     expect("`classes` must be 50 for ensembles; received 10", kind="ensembles")
-    expect("`clips` must be at least 1; received 0", clips=0)
-    expect("`clip_s` must be positive; received 0", clip_s=0)
+    for clips in (0, 2.5, "3", True):
+        expect(f"`clips` must be a whole number of at least 1; received {clips!r}", clips=clips)
+    for clip_s in (0, -1, "3", float("nan"), float("inf")):
+        expect(f"`clip_s` must be a positive number; received {clip_s!r}", clip_s=clip_s)
+    for rate in (-5, 0, 16e3, "16000"):
+        expect(f"`sample_rate` must be a whole number of at least 1; received {rate!r}", sample_rate=rate)
+    for seed in ("a", -1, 0.5, None):
+        expect(f"`seed` must be a whole number of at least 0; received {seed!r}", seed=seed)
+    for path in (5, "", b"font.sf2"):
+        expect(f"`soundfont` must be the path of a file or None; received {path!r}", soundfont=path)
     with pytest.raises(ValueError, match="`config` must be one of .*; received 'ensemble'. Did you mean 'ensembles'?"):
         module.metadata(None, "ensemble")
 
