@@ -311,6 +311,16 @@ def test_a_few_undecodable_clips_are_listed(tmp_path):
     assert sum(split.num_examples for split in builder.info.splits.values()) == 119
 
 
+def test_a_split_whose_only_clip_is_undecodable_is_named(tmp_path):
+    """1 of 120, so that it would be listed; tfds would say that no examples were yielded."""
+    music = many(tmp_path / "music", [50])
+    rows = [f"{path.relative_to(music)},{path.parent.name}," for path in sorted(music.rglob("*.wav"))]
+    rows = [row + ("test" if row.startswith("a/50.") else "train") for row in rows]
+    (music / "tags.csv").write_text("\n".join(["path,tags,split", *rows]))
+    with pytest.raises(ValueError, match=r"No track of test can be read, .* left: a/50.wav \(line \d+\): not rec"):
+        built(music, "bare", tmp_path / "built")
+
+
 def test_tfds_holds_little_and_writes_the_same(tmp_path, monkeypatch):
     """What is over the limit lies on the disk until it is sorted; the limit is tfds's own again afterwards."""
     music, usual, limits, load = many(tmp_path / "music", []), shuffle.MAX_MEM_BUFFER_SIZE, set(), audio.load

@@ -39,7 +39,8 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     An example has `audio` (int16 at the configuration's rate, full scale 32,768), `sample_rate` (Hz), `tags` (0 or 1
     for each, in the order of `info.metadata["tags"]`), `track_id` and the columns of `SOURCE`. Tracks that cannot be
-    decoded are left out and listed in `info.metadata["skipped"]`; more than 1 % of them is an error.
+    decoded are left out and listed in `info.metadata["skipped"]`; more than 1 % of them is an error, and so is a split
+    of which none is left.
 
     With Beam options or a Beam runner in tfds's `DownloadConfig` (`tfds build --beam_pipeline_options=...`) the tracks
     are decoded on that; the examples are the same.
@@ -150,24 +151,25 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return functools.partial(_load_audio, folder=folder, sample_rate=self.builder_config.sample_rate)
 
     def _generate_examples(self, split, rows, make):
-        return self._beam_examples(split, rows, make) if self._on_beam else self._examples(rows, make)
+        return self._beam_examples(split, rows, make) if self._on_beam else self._examples(split, rows, make)
 
-    def _examples(self, rows, make):
+    def _examples(self, split, rows, make):
+        failures = []
         for row, example, failure in _threaded(make, rows):
             if failure is None:
                 yield row["track_id"], example
             else:
+                failures.append(failure)
                 self._skip(failure)
+        if len(failures) == len(rows):  # of which tfds says no more than that there are no examples
+            raise ValueError(f"No track of {split} can be read, and one must be left: {_shown(failures)}.")
 
     def _skip(self, *failures):
         self._skipped += failures
         if len(self._skipped) > MAX_SKIPPED * self._tracks:
-            shown = "; ".join(
-                f"{track['path']} (line {track['line']}): {track['message']}" for track in self._skipped[:3]
-            )
             raise ValueError(
                 f"{len(self._skipped)} of {self._tracks} tracks cannot be read, and at most {MAX_SKIPPED:.0%} may be "
-                f"left out: {shown}."
+                f"left out: {_shown(self._skipped)}."
             )
 
     # On Beam a track that fails cannot tell this process, so that failures go into a file beside the examples.
@@ -241,6 +243,10 @@ def finish(rows, tags, path, apart=None, splits=()):
     table = table[first + [name for name in table.columns if name not in first]]
     table.attrs["tags"] = list(tags)
     return table
+
+
+def _shown(failures):
+    return "; ".join(f"{track['path']} (line {track['line']}): {track['message']}" for track in failures[:3])
 
 
 def _load_audio(row, *, folder, sample_rate):
