@@ -5,6 +5,7 @@ import importlib.util
 import pathlib
 import shutil
 import tempfile
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import soundfile
 import tensorflow_datasets as tfds
 
 from tfmusictag import audio, datasets
-from tfmusictag.datasets import _tables
+from tfmusictag.datasets import _builder, _tables
 
 RATE = 16_000
 AUDIO = {".au", ".flac", ".mp3", ".npy", ".wav"}
@@ -165,6 +166,19 @@ class BuilderTestCase(tfds.testing.DatasetBuilderTestCase):
             message = self.plant_leak(folder)
             with pytest.raises(ValueError, match=message):
                 self.table(folder)
+
+    def test_audio_without_a_row_is_told_where_the_table_names_all(self):
+        """It is looked for in the folders that the table names, and so not in what lies beside the dataset."""
+        folder, table = self.copy(), self.table()
+        if not self.DATASET_CLASS.WHOLE:
+            assert self.DATASET_CLASS.unlisted(folder, table) == []
+            return
+        audio_folder = pathlib.Path(self.DATASET_CLASS.audio_folder(folder, table))
+        extra = pathlib.Path(table["path"].iloc[0]).with_name("extra.wav")
+        write_clip(audio_folder / extra, 1)
+        with unittest.mock.patch.object(_builder.logger, "warning") as warning:
+            assert self.build(folder).info.metadata["unlisted"] == [extra.as_posix()]
+        warning.assert_called_once_with(unittest.mock.ANY, 1, extra.as_posix())
 
     def test_examples_are_the_files_and_the_table(self):
         builder = self.build()

@@ -28,6 +28,8 @@ class TaggedFolderTest(builders.BuilderTestCase):
 
     # The sub-folders are the table; tables that are missing or have no row are below.
     test_tables_that_are_missing_are_named = test_tables_without_a_row_are_named = None
+    # The same with a table; here every file is a row.
+    test_audio_without_a_row_is_told_where_the_table_names_all = None
 
     @classmethod
     def make(cls, folder):

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import logging
 import os
 
 import numpy as np
@@ -14,8 +15,9 @@ from tensorflow_datasets.core import shuffle
 
 from tfmusictag import audio, errors
 from tfmusictag._cores import cores
-from tfmusictag.datasets import _tables
+from tfmusictag.datasets import _listing, _tables
 
+logger = logging.getLogger("tfmusictag")
 MAX_SKIPPED = 0.01  # of the tracks of a build; what is over it is no accident but a wrong folder or a damaged copy
 _AHEAD = 4  # tracks a thread that are decoded and wait to be written
 _HELD_BYTES = 64 << 20  # that tfds may hold before it writes; left to itself it holds 1 GB, and needs twice as much
@@ -50,6 +52,7 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     SOURCE = {}  # the table's own columns that are stored, as tfds features
     # A column, such as the artist, whose values the published split keeps apart: one in two splits is refused.
     APART = None
+    WHOLE = False  # whether a row names every audio file of the folders that rows name
     HOMEPAGE = None
 
     @staticmethod
@@ -88,9 +91,16 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         raise FileNotFoundError(f"The audio must be below {os.fspath(manual_dir)}; {missing} is missing.")
 
     @classmethod
-    def unlisted(cls, manual_dir, table):
-        """Lists the files that should have a row and have none: of what is published, none."""
-        return []
+    def unlisted(cls, folder, table):
+        """Lists the audio files below the folder of the audio that should have a row and have none, and warns of them.
+
+        Without `WHOLE` that is none: what is published has files that its table leaves out.
+        """
+        if not cls.WHOLE:
+            return []
+        tops = sorted(set(table["path"].str.partition("/")[0]))
+        found = {top: _listing.files(os.path.join(folder, top), audio.ENDINGS) for top in tops}
+        return without_row(table, [f"{top}/{path}" for top, paths in found.items() for path in paths])
 
     def _info(self):
         return self.dataset_info_from_configs(
@@ -125,6 +135,9 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager):
         table = self._table(dl_manager)
+        if self.WHOLE:
+            folder = self.audio_folder(dl_manager.manual_dir, table)
+            self.info.metadata["unlisted"] = self.unlisted(folder, table)
         self._tracks = len(table)
         classes, tags = self.builder_config.classes, table.attrs["tags"]
         if classes not in (0, len(tags)):
@@ -243,6 +256,15 @@ def finish(rows, tags, path, apart=None, splits=()):
     table = table[first + [name for name in table.columns if name not in first]]
     table.attrs["tags"] = list(tags)
     return table
+
+
+def without_row(table, paths):
+    """Lists the paths that no row of a table names, and warns of them."""
+    listed = set(table["path"])
+    left_out = [path for path in paths if path not in listed]
+    if left_out:
+        logger.warning("%d audio files are in no row of the table, such as %s", len(left_out), left_out[0])
+    return left_out
 
 
 def _shown(failures):

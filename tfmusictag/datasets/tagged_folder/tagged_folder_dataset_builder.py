@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import logging
 import math
 import pathlib
 import posixpath
@@ -15,7 +14,6 @@ import tensorflow_datasets as tfds
 from tfmusictag import _arguments, audio, errors
 from tfmusictag.datasets import _builder, _listing, _splits, _tables
 
-logger = logging.getLogger("tfmusictag")
 SPLITS = ("train", "validation", "test")
 _PATH, _TAGS = ("path", "file", "filename", "file_name"), ("tags", "tag", "labels", "label")
 _KNOWN = ("split", "artist", "track_id")  # columns that are no tags
@@ -97,23 +95,15 @@ class Builder(_builder.TaggedAudio):
     """
     BUILDER_CONFIGS = [Config("folder", description="One sub-folder a class, or tags.csv.")]
     SOURCE = {"artist": tfds.features.Text()}
+    WHOLE = True
 
     read_table = staticmethod(metadata)
 
-    def _table(self, dl_manager):
-        table = super()._table(dl_manager)
-        self.info.metadata["unlisted"] = self.unlisted(dl_manager.manual_dir, table)
-        return table
-
     @classmethod
-    def unlisted(cls, manual_dir, table):
-        """Lists the audio files of the folder that no row of the table names, and warns of them: nobody promised tags
-        for all."""
-        listed = set(table["path"])
-        left_out = [path for path in _listing.files(manual_dir, audio.ENDINGS) if path not in listed]
-        if left_out:
-            logger.warning("%d audio files are in no row of the table, such as %s", len(left_out), left_out[0])
-        return left_out
+    def unlisted(cls, folder, table):
+        """Lists the audio files of the folder, whole, that no row of the table names, and warns of them: nobody
+        promised tags for all."""
+        return _builder.without_row(table, _listing.files(folder, audio.ENDINGS))
 
     @classmethod
     def of(cls, folder, name="mine", *, data_dir=None, **options):

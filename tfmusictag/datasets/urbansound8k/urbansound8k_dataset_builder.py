@@ -83,6 +83,8 @@ class Builder(_builder.TaggedAudio):
         "end_s": tfds.features.Scalar(np.float32),
     }
 
+    WHOLE = True
+
     read_table = staticmethod(metadata)
 
 
