@@ -5,6 +5,7 @@ import importlib.util
 import pathlib
 import shutil
 import tempfile
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import soundfile
 import tensorflow_datasets as tfds
 
 from tfmusictag import audio, datasets
-from tfmusictag.datasets import _tables
+from tfmusictag.datasets import _builder, _tables
 
 RATE = 16_000
 AUDIO = {".au", ".flac", ".mp3", ".npy", ".wav"}
@@ -47,10 +48,12 @@ class BuilderTestCase(tfds.testing.DatasetBuilderTestCase):
     Attributes:
         CONFIG: the configuration that is looked at closely.
         TABLES: the files that it reads, below the manual folder.
+        HEADED: whether they begin with a line of names.
     """
 
     CONFIG = None
     TABLES = ()
+    HEADED = False
     SKIP_CHECKSUMS = True  # nothing is downloaded
 
     @classmethod
@@ -122,20 +125,35 @@ class BuilderTestCase(tfds.testing.DatasetBuilderTestCase):
             if path.suffix in AUDIO:
                 path.unlink()
         table = self.table(folder)
+        self.check_table(table)
+        by_name = datasets.metadata(f"{self.DATASET_CLASS.name}/{self.DATASET_CLASS.config(self.CONFIG).name}", folder)
+        assert by_name.equals(table)
+
+    def check_table(self, table):
         assert list(table.columns[:4]) == ["track_id", "path", "split", "tags"]
         assert table["track_id"].is_unique
         assert set(table["split"]) == set(self.SPLITS)
         assert all(isinstance(tags, list) for tags in table["tags"])
         assert {tag for tags in table["tags"] for tag in tags} <= set(table.attrs["tags"])
-        by_name = datasets.metadata(f"{self.DATASET_CLASS.name}/{self.DATASET_CLASS.config(self.CONFIG).name}", folder)
-        assert by_name.equals(table)
 
     def test_tables_that_are_missing_are_named(self):
+        assert self.TABLES
         for name in self.TABLES:
             folder = self.copy()
             (folder / name).unlink()
             with pytest.raises(FileNotFoundError, match=pathlib.Path(name).name):
                 self.table(folder)
+
+    def test_tables_without_a_row_are_named(self):
+        """As a download that was cut off leaves them: the split would be missing, and nothing said."""
+        assert self.TABLES
+        for name in self.TABLES:
+            folder = self.copy()
+            published = (folder / name).read_bytes()
+            for left in [b"", *published.splitlines(keepends=True)[: int(self.HEADED)]]:
+                (folder / name).write_bytes(left)
+                with pytest.raises(ValueError, match=pathlib.Path(name).name):
+                    self.table(folder)
 
     def test_a_track_is_in_one_split_and_where_published_so_an_artist(self):
         apart = self.DATASET_CLASS.APART
@@ -148,6 +166,19 @@ class BuilderTestCase(tfds.testing.DatasetBuilderTestCase):
             message = self.plant_leak(folder)
             with pytest.raises(ValueError, match=message):
                 self.table(folder)
+
+    def test_audio_without_a_row_is_told_where_the_table_names_all(self):
+        """It is looked for in the folders that the table names, and so not in what lies beside the dataset."""
+        folder, table = self.copy(), self.table()
+        if not self.DATASET_CLASS.WHOLE:
+            assert self.DATASET_CLASS.unlisted(folder, table) == []
+            return
+        audio_folder = pathlib.Path(self.DATASET_CLASS.audio_folder(folder, table))
+        extra = pathlib.Path(table["path"].iloc[0]).with_name("extra.wav")
+        write_clip(audio_folder / extra, 1)
+        with unittest.mock.patch.object(_builder.logger, "warning") as warning:
+            assert self.build(folder).info.metadata["unlisted"] == [extra.as_posix()]
+        warning.assert_called_once_with(unittest.mock.ANY, 1, extra.as_posix())
 
     def test_examples_are_the_files_and_the_table(self):
         builder = self.build()

@@ -38,6 +38,8 @@ class MagnaTagATuneTest(builders.BuilderTestCase):
     CONFIG = "top50"
     TABLES = (module.ANNOTATIONS,)
 
+    HEADED = True
+
     @classmethod
     def make(cls, folder):
         builders.write_table(folder / module.ANNOTATIONS, table(CLIPS), quote='"')
@@ -72,10 +74,28 @@ class MagnaTagATuneTest(builders.BuilderTestCase):
         builders.write_table(folder / module.ANNOTATIONS, table(untagged), quote='"')
         assert len(self.table(folder, "top50")) == len(self.table(folder, "top50_clean")) + 1
 
+    def test_a_split_without_a_clip_is_named(self):
+        """As of a table that was cut off: its last clips are those of the test."""
+        folder = self.copy()
+        kept = {path: tags for path, tags in CLIPS.items() if path[0] not in "df"}
+        builders.write_table(folder / module.ANNOTATIONS, table(kept), quote='"')
+        with pytest.raises(ValueError, match="annotations_final.csv: there must be tracks in test; there are none"):
+            self.table(folder)
+
     def test_what_is_wrong_is_named_with_its_line(self):
         expect = self.faults(module.ANNOTATIONS)
 
         expect("line 4: `mp3_path` must begin with a folder 0 to f; received 'x/a_choir", b"b/a_choir", b"x/a_choir")
+        choir = b"b/a_choir-mass-02-kyrie-0-29.mp3"
+        for path in ("0/../../../etc/passwd.mp3", "0/", "0/1/a.mp3", "0/..", "0/a.wav"):
+            received = f"line 4: `mp3_path` must be a folder and an MP3 file in it; received '{path}'"
+            expect(received, choir, path.encode())
+        again = "0/a_band-first-01-one-0-29.mp3"
+        expect(
+            rf"csv: the file '{again}' is that of '2' in train \(line 2\) and '4' in train \(line 4\)",
+            choir,
+            again.encode(),
+        )
         expect("line 4: '2' is on line 2 already", b'\n"4"', b'\n"2"')
         expect("line 3: 191 values, and there must be 190", b'\n"3"', b'\n"3"\t"0"')
         expect("line 3: `guitar` must be 0 or 1; received 'x'", b'\n"3"\t"1"', b'\n"3"\t"x"')

@@ -135,6 +135,11 @@ class MillionSongTest(_MillionSong, builders.BuilderTestCase):
         expect(f"7D_id.pkl: {needed}", module.CLIP_IDS, {track: numbers[track] for track in rest})
         paths = {str(number): path for number, path in PATHS.items()}
         expect(f"path.pkl: there must be '77', for {first}, number 1 of", module.CLIP_IDS, numbers | {first: "77"})
+        second, held_out = numbers[LISTS[module.TRAIN_LIST][2]], numbers[LISTS[module.TEST_LIST][0]]
+        leak = r"the file '.*' is that of 'TRBAA.*' in train \(line 3\) and 'TRDAA.*' in test \(line 1\)"
+        expect(leak, module.CLIP_PATHS, paths | {held_out: paths[second]})
+        expect("test.cP: there must be a track at least; there is none", module.TEST_LIST, [])
+        expect("there must be tracks in test; there are none", module.TEST_LIST, [module.SKIPPED[-1]])
         for path in ("/etc/a.mp3", "../a.mp3", "1/../../a.mp3", "1/2/3.wav", ""):
             expect(
                 f"path.pkl: there must be paths .*; received '{path}'",

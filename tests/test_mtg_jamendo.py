@@ -51,6 +51,7 @@ def write_tables(folder):
 class _Jamendo:
     DATASET_CLASS = module.Builder
     SPLITS = SPLITS
+    HEADED = True
 
     def plant_leak(self, folder):
         name = module._SUBSETS[self.DATASET_CLASS.config(self.CONFIG).subset][0]

@@ -26,6 +26,11 @@ class TaggedFolderTest(builders.BuilderTestCase):
     CONFIG = module.Config("classes", classes=3)
     BUILDER_CONFIG_NAMES_TO_TEST = (CONFIG,)
 
+    # The sub-folders are the table; tables that are missing or have no row are below.
+    test_tables_that_are_missing_are_named = test_tables_without_a_row_are_named = None
+    # The same with a table; here every file is a row.
+    test_audio_without_a_row_is_told_where_the_table_names_all = None
+
     @classmethod
     def make(cls, folder):
         for seed in range(30):
@@ -46,6 +51,11 @@ class TaggedFolderTest(builders.BuilderTestCase):
         (pathlib.Path(self.tmp_dir) / name).write_text(text)
         return module.metadata(
             self.folder, module.Config("mine", table=str(pathlib.Path(self.tmp_dir) / name), **options)
+        )
+
+    def read_again(self, **options):
+        return module.metadata(
+            self.folder, module.Config("mine", table=str(pathlib.Path(self.tmp_dir) / "my.csv"), **options)
         )
 
     def test_the_table_needs_no_audio(self):
@@ -124,6 +134,74 @@ class TaggedFolderTest(builders.BuilderTestCase):
         assert list(table["path"]) == ["calm/0.wav", "loud/1.wav", "../other/2.wav"]
         assert list(table["track_id"]) == list(table["path"])
 
+    def test_a_first_line_that_names_neither_columns_nor_a_file(self):
+        """It would be a track that cannot be read, of one among many, and its cells would be tags."""
+        rule = "line 1: it must name the columns, the first of them `path`, or begin with an audio file; received"
+        for first in ("song,tags", "filepath,calm,loud", "audio_path,genre", "sep=;"):
+            self.expect(f"my.csv, {rule} '{first}'", first + "\ncalm/0.wav,x\n")
+        self.expect("my.csv, line 3: it must name the columns", "\n\nsong;tags\ncalm/0.wav;x\n")
+        (self.folder / "calm" / "note").touch()
+        self.addCleanup((self.folder / "calm" / "note").unlink)
+        for first in ("calm/note,x", "nowhere.FLAC,x", '"calm/0.wav",x'):
+            assert list(self.read(first + "\nloud/1.wav,y\n")["tags"]) == [["x"], ["y"]], first
+
+    def test_tags_keep_their_case_in_every_shape(self):
+        for text in ("path,Rock,rock\na.wav,1,0\nb.wav,1,1\n", "PATH,Tags\na.wav,Rock\nb.wav,Rock;rock\n"):
+            table = self.read(text, tags=("rock", "Rock"))
+            assert list(table["tags"]) == [["Rock"], ["Rock", "rock"]], text
+        self.expect("line 2: unknown tag 'Rock'; did you mean 'rock'", "path,tags\na.wav,Rock\n", tags=("rock",))
+        table = self.read("path,Split,ARTIST,Calm\na.wav,test,x,1\n")
+        assert (list(table["split"]), list(table["artist"]), table.attrs["tags"]) == (["test"], ["x"], ["Calm"])
+        self.expect("my.csv, line 1: the column 'path' is there twice", "path,Path,calm\na.wav,b.wav,1\n")
+        self.expect("my.csv, line 1: the column 'x' is there twice", "path,x, x\na.wav,0,1\n")
+        self.expect("my.csv, line 1: no column may be called `line`", "path,calm,line\na.wav,1,1\n")
+
+    def test_quotes_behind_a_blank(self):
+        table = self.read('path, "tags"\n"a.wav", "calm; x"\nb.wav, "loud"\n')
+        assert list(table["tags"]) == [["calm", "x"], ["loud"]]
+
+    def test_a_row_ends_at_a_line_end_and_at_nothing_else(self):
+        for sign in "\u0085\v\f\u2028\u2029\x1c":
+            for end in ("\n", "\r\n", "\r"):
+                text = end.join(["path,tags", f"a{sign}b.wav,calm", f"c.wav,a{sign}b", ""])
+                (pathlib.Path(self.tmp_dir) / "my.csv").write_bytes(text.encode())
+                table = self.read_again()
+                assert list(table["path"]) == [f"a{sign}b.wav", "c.wav"]
+                assert list(table["tags"]) == [["calm"], [f"a{sign}b"]]
+                assert list(table["line"]) == [2, 3]
+
+    def test_encodings_that_are_not_that_of_the_table(self):
+        text = "path,tags\na.wav,calm\n"
+        told = "my.csv, line 1: it must be text in UTF-8, and has characters NUL, as UTF-16"
+        self.expect(told, text, encoding="utf-16-le")
+        self.expect(told, text, encoding="utf-16-be")
+        (pathlib.Path(self.tmp_dir) / "my.csv").write_bytes(text.encode("utf-16-le"))
+        assert len(self.read_again(encoding="utf-16-le")) == 1
+        for wrong in ("klingon", "base64", 5):
+            with pytest.raises(ValueError, match=f"`encoding` must be one of text .*; received {wrong!r}"):
+                self.read_again(encoding=wrong)
+        (pathlib.Path(self.tmp_dir) / "my.csv").write_bytes(b"path,tags\ra,calm\rb,\xe9\r")
+        with pytest.raises(ValueError, match="my.csv, line 3: it must be text in UTF-8; byte 19 is 0xe9"):
+            self.read_again()
+
+    def test_shares_and_seeds_that_draw_nothing(self):
+        for shares in ((1, 1, 1, 1), (0, 0, 0), (2, -1, 0), "abc", 0.8, (0.8, "x", 0.1), (float("nan"), 1, 1)):
+            with pytest.raises(ValueError, match="`shares` must be 3 numbers from 0 on, .*; received"):
+                module.metadata(self.folder, module.Config("mine", shares=shares))
+        for seed in ("x", -1, 0.5):
+            with pytest.raises(ValueError, match=f"`seed` must be a whole number of at least 0; received {seed!r}"):
+                module.metadata(self.folder, module.Config("mine", seed=seed))
+        table = module.metadata(self.folder, module.Config("mine", shares=[1, 0, 0]))
+        assert set(table["split"]) == {"train"}
+
+    def test_tables_without_a_row(self):
+        for text in ("", "path,tags\n", "path,calm,loud\n\n"):
+            self.expect("my.csv: there must be a row at least; there is none", text, tags=("calm",))
+
+    def test_rows_without_a_file(self):
+        self.expect("my.csv: line 3: `path` must name a file; received ''", "path,tags\na.wav,calm\n ,loud\n")
+        self.expect("my.csv: line 2: `path` must name a file; received ''", "a.wav,calm\n,loud\n")
+
     def test_tags_that_are_not_allowed(self):
         text = "path,tags\na,calm\nb,loud;wlid\nc,\n"
         assert self.read(text).attrs["tags"] == ["calm", "loud", "wlid"]
@@ -159,6 +237,8 @@ class TaggedFolderTest(builders.BuilderTestCase):
         empty.mkdir()
         with pytest.raises(ValueError, match="must hold audio files in a sub-folder for each class, or tags.csv"):
             module.metadata(empty)
+        with pytest.raises(FileNotFoundError, match="gone must be a folder of audio; there is none"):
+            module.metadata(folder / "gone")
 
     def test_rows_without_audio_and_audio_without_rows(self):
         """The one is an error above 1 %, with the line; the other is told, since nobody promised tags for all."""
@@ -231,6 +311,16 @@ def test_a_few_undecodable_clips_are_listed(tmp_path):
     [skipped] = builder.info.metadata["skipped"]
     assert (skipped["path"], skipped["code"]) == ("a/50.wav", "not_audio")
     assert sum(split.num_examples for split in builder.info.splits.values()) == 119
+
+
+def test_a_split_whose_only_clip_is_undecodable_is_named(tmp_path):
+    """1 of 120, so that it would be listed; tfds would say that no examples were yielded."""
+    music = many(tmp_path / "music", [50])
+    rows = [f"{path.relative_to(music)},{path.parent.name}," for path in sorted(music.rglob("*.wav"))]
+    rows = [row + ("test" if row.startswith("a/50.") else "train") for row in rows]
+    (music / "tags.csv").write_text("\n".join(["path,tags,split", *rows]))
+    with pytest.raises(ValueError, match=r"No track of test can be read, .* left: a/50.wav \(line \d+\): not rec"):
+        built(music, "bare", tmp_path / "built")
 
 
 def test_tfds_holds_little_and_writes_the_same(tmp_path, monkeypatch):

@@ -127,6 +127,8 @@ class TUTAcousticScenesTest(builders.BuilderTestCase):
             (": line 2: 'development/b020_90_120' is on line 1 already", b"audio/b020_0_30.wav", again),
             (": line 3: a segment must be named .*; received 'audio/a001.wav'", b"a001_0_30", b"a001"),
             (", line 4: 1 values, and there must be 2", b"\ttram", b""),
+            (": line 3: a file must be .*; received '../../../a001_0_30.wav'", b"audio/a001", b"../../../a001"),
+            (": line 3: a file must be .*; received 'audio/../a001_0_30.wav'", b"audio/a001", b"audio/../a001"),
             (", line 4: it must be text in UTF-8; byte .* is 0xe9", b"\ttram", b"\ttr\xe9m"),
         ]
         self.check_faults("TUT-acoustic-scenes-2016-development/meta.txt", "tut2016", faults)

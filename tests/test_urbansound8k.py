@@ -1,6 +1,7 @@
 """UrbanSound8K: the table as it is published, its ten folds, and what is wrong with a copy."""
 
 import builders
+import pytest
 
 from tfmusictag.datasets import _tables
 from tfmusictag.datasets.urbansound8k import urbansound8k_dataset_builder as module
@@ -27,6 +28,8 @@ class UrbanSound8KTest(builders.BuilderTestCase):
     SPLITS = {**dict.fromkeys((f"fold{fold}" for fold in range(1, 11)), 1), "fold5": 3}  # noqa: RUF012
     CONFIG = "folds"
     TABLES = ("UrbanSound8K/metadata/UrbanSound8K.csv",)
+
+    HEADED = True
 
     @classmethod
     def make(cls, folder):
@@ -61,6 +64,12 @@ class UrbanSound8KTest(builders.BuilderTestCase):
         folder = self.copy() / "UrbanSound8K"
         assert self.table(folder).equals(self.table())
         assert self.build(folder).info.splits["fold5"].num_examples == 3
+
+    def test_a_fold_without_a_slice_is_named(self):
+        folder = self.copy()
+        builders.write_table(folder / self.TABLES[0], [COLUMNS, *ROWS[:-2]], delimiter=",")
+        with pytest.raises(ValueError, match="csv: there must be tracks in fold1; .*; there must be tracks in fold8"):
+            self.table(folder)
 
     def test_what_is_wrong_is_named_with_its_line(self):
         expect = self.faults(self.TABLES[0])

@@ -54,7 +54,7 @@ def metadata(name, manual_dir, config=None):
 def files(name, manual_dir, config=None):
     """Returns the table of a dataset's tracks and the folder that their paths are below, for records and pipelines.
 
-    Of a folder of one's own it warns where files are in no row of the table.
+    Of a folder of one's own, and of datasets whose tables name every file, it warns where files are in no row.
 
     Args:
         name, manual_dir, config: as for `metadata`.

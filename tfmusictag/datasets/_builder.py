@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import logging
 import os
 
 import numpy as np
@@ -14,8 +15,9 @@ from tensorflow_datasets.core import shuffle
 
 from tfmusictag import audio, errors
 from tfmusictag._cores import cores
-from tfmusictag.datasets import _tables
+from tfmusictag.datasets import _listing, _tables
 
+logger = logging.getLogger("tfmusictag")
 MAX_SKIPPED = 0.01  # of the tracks of a build; what is over it is no accident but a wrong folder or a damaged copy
 _AHEAD = 4  # tracks a thread that are decoded and wait to be written
 _HELD_BYTES = 64 << 20  # that tfds may hold before it writes; left to itself it holds 1 GB, and needs twice as much
@@ -39,7 +41,8 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     An example has `audio` (int16 at the configuration's rate, full scale 32,768), `sample_rate` (Hz), `tags` (0 or 1
     for each, in the order of `info.metadata["tags"]`), `track_id` and the columns of `SOURCE`. Tracks that cannot be
-    decoded are left out and listed in `info.metadata["skipped"]`; more than 1 % of them is an error.
+    decoded are left out and listed in `info.metadata["skipped"]`; more than 1 % of them is an error, and so is a split
+    of which none is left.
 
     With Beam options or a Beam runner in tfds's `DownloadConfig` (`tfds build --beam_pipeline_options=...`) the tracks
     are decoded on that; the examples are the same.
@@ -49,6 +52,7 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     SOURCE = {}  # the table's own columns that are stored, as tfds features
     # A column, such as the artist, whose values the published split keeps apart: one in two splits is refused.
     APART = None
+    WHOLE = False  # whether a row names every audio file of the folders that rows name
     HOMEPAGE = None
 
     @staticmethod
@@ -87,9 +91,16 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         raise FileNotFoundError(f"The audio must be below {os.fspath(manual_dir)}; {missing} is missing.")
 
     @classmethod
-    def unlisted(cls, manual_dir, table):
-        """Lists the files that should have a row and have none: of what is published, none."""
-        return []
+    def unlisted(cls, folder, table):
+        """Lists the audio files below the folder of the audio that should have a row and have none, and warns of them.
+
+        Without `WHOLE` that is none: what is published has files that its table leaves out.
+        """
+        if not cls.WHOLE:
+            return []
+        tops = sorted(set(table["path"].str.partition("/")[0]))
+        found = {top: _listing.files(os.path.join(folder, top), audio.ENDINGS) for top in tops}
+        return without_row(table, [f"{top}/{path}" for top, paths in found.items() for path in paths])
 
     def _info(self):
         return self.dataset_info_from_configs(
@@ -124,6 +135,9 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager):
         table = self._table(dl_manager)
+        if self.WHOLE:
+            folder = self.audio_folder(dl_manager.manual_dir, table)
+            self.info.metadata["unlisted"] = self.unlisted(folder, table)
         self._tracks = len(table)
         classes, tags = self.builder_config.classes, table.attrs["tags"]
         if classes not in (0, len(tags)):
@@ -150,24 +164,25 @@ class TaggedAudio(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return functools.partial(_load_audio, folder=folder, sample_rate=self.builder_config.sample_rate)
 
     def _generate_examples(self, split, rows, make):
-        return self._beam_examples(split, rows, make) if self._on_beam else self._examples(rows, make)
+        return self._beam_examples(split, rows, make) if self._on_beam else self._examples(split, rows, make)
 
-    def _examples(self, rows, make):
+    def _examples(self, split, rows, make):
+        failures = []
         for row, example, failure in _threaded(make, rows):
             if failure is None:
                 yield row["track_id"], example
             else:
+                failures.append(failure)
                 self._skip(failure)
+        if len(failures) == len(rows):  # of which tfds says no more than that there are no examples
+            raise ValueError(f"No track of {split} can be read, and one must be left: {_shown(failures)}.")
 
     def _skip(self, *failures):
         self._skipped += failures
         if len(self._skipped) > MAX_SKIPPED * self._tracks:
-            shown = "; ".join(
-                f"{track['path']} (line {track['line']}): {track['message']}" for track in self._skipped[:3]
-            )
             raise ValueError(
                 f"{len(self._skipped)} of {self._tracks} tracks cannot be read, and at most {MAX_SKIPPED:.0%} may be "
-                f"left out: {shown}."
+                f"left out: {_shown(self._skipped)}."
             )
 
     # On Beam a track that fails cannot tell this process, so that failures go into a file beside the examples.
@@ -214,7 +229,7 @@ def _holding_less():
         shuffle.MAX_MEM_BUFFER_SIZE = held
 
 
-def finish(rows, tags, path, apart=None):
+def finish(rows, tags, path, apart=None, splits=()):
     """Makes the table of a dataset from rows with `track_id`, `path`, `split`, `tags`, `line` and more.
 
     Args:
@@ -222,18 +237,38 @@ def finish(rows, tags, path, apart=None):
         tags: in output order.
         path: of what the lines are lines of.
         apart: `TaggedAudio.APART` of the dataset.
+        splits: that the dataset has.
 
     Raises:
-        ValueError: a track that is there twice, a tag that is not among `tags`, a value of `apart` in two splits.
+        ValueError: no track, or none of a split; a track that is there twice, or a file under two names; a tag that is
+            not among `tags`; a value of `apart` in two splits.
     """
     table = rows.reset_index(drop=True)
+    if table.empty:
+        raise ValueError(f"{path}: there must be a track at least; there is none.")
+    bare = [split for split in splits if split not in set(table["split"])]
+    _tables.refuse([f"there must be tracks in {split}; there are none" for split in bare], path)
     _tables.check(table, tags, path)
+    _tables.refuse_shared_files(table, path)
     if apart is not None:
         _tables.refuse_leaks(table, apart, path)
     first = ["track_id", "path", "split", "tags"]
     table = table[first + [name for name in table.columns if name not in first]]
     table.attrs["tags"] = list(tags)
     return table
+
+
+def without_row(table, paths):
+    """Lists the paths that no row of a table names, and warns of them."""
+    listed = set(table["path"])
+    left_out = [path for path in paths if path not in listed]
+    if left_out:
+        logger.warning("%d audio files are in no row of the table, such as %s", len(left_out), left_out[0])
+    return left_out
+
+
+def _shown(failures):
+    return "; ".join(f"{track['path']} (line {track['line']}): {track['message']}" for track in failures[:3])
 
 
 def _load_audio(row, *, folder, sample_rate):

@@ -5,16 +5,19 @@ Everything here raises ValueError, or FileNotFoundError for a file that is missi
 
 import csv
 import difflib
+import io
 import itertools
 import math
 import os
+import re
 
 import pandas as pd
 
 _SHOWN = 3  # of many faults
+_ENDS = re.compile(rb"\r\n|\n|\r")
 
 
-def read(path, *, delimiter=",", header=None, rest=None, required=(), encoding="utf-8"):
+def read(path, *, delimiter=",", header=None, rest=None, required=(), encoding="utf-8", blanks=True):
     """Reads a table of text as a DataFrame of strings; its column `line` is the row's last line in the file, from 1.
 
     Quotes may hold delimiters and line ends; a byte order mark and CRLF are no part of any value; empty lines are
@@ -25,12 +28,15 @@ def read(path, *, delimiter=",", header=None, rest=None, required=(), encoding="
         header: names of the columns where the file has no line of them.
         rest: name of the last column where rows go on with more values; it holds lists.
         required: columns that must be there.
+        blanks: whether blanks behind a delimiter are of the value; where not, quotes may follow them.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another encoding, a row with too few or too many values, a column that is missing or there twice.
+        ValueError: another encoding, a row with too few or too many values, no row at all, a column that is missing,
+            there twice or called `line`.
     """
-    reader = csv.reader(text(path, encoding).splitlines(keepends=True), delimiter=delimiter, strict=True)
+    given = split_lines(text(path, encoding))
+    reader = csv.reader(given, delimiter=delimiter, skipinitialspace=not blanks, strict=True)
     rows = []
     try:
         for row in reader:
@@ -45,9 +51,13 @@ def read(path, *, delimiter=",", header=None, rest=None, required=(), encoding="
         twice = sorted({name for name in header if header.count(name) > 1})
         if twice:
             raise ValueError(f"{path}, line {at}: the column {twice[0]!r} is there twice.")
+        if "line" in header:
+            raise ValueError(f"{path}, line {at}: no column may be called `line`, which counts the lines; rename it.")
         for name in required:
             if name not in header:
                 raise ValueError(f"{path}, line {at}: there must be a column {name!r};{_near(name, header)}")
+    if not rows:
+        raise ValueError(f"{path}: there must be a row at least; there is none.")
     width = len(header)
     for line, row in rows:
         if len(row) < width or (rest is None and len(row) > width):
@@ -64,23 +74,39 @@ def text(path, encoding="utf-8"):
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another encoding.
+        ValueError: another encoding, or an unknown one.
     """
     with open(path, "rb") as file:
         data = file.read()
     try:
-        return data.decode(encoding).removeprefix("\ufeff")
+        found = data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = len(_ENDS.findall(data[: error.start])) + 1
         raise ValueError(
             f"{path}, line {line}: it must be text in {encoding.upper()}; byte {error.start} is "
             f"0x{data[error.start]:02x}. Save it again in that encoding."
         ) from error
+    except (LookupError, TypeError):
+        raise ValueError(
+            f"`encoding` must be one of text that Python knows, such as utf-8 or latin-1; received {encoding!r}."
+        ) from None
+    if "\0" in found:
+        line = len(split_lines(found[: found.index("\0") + 1]))
+        raise ValueError(
+            f"{path}, line {line}: it must be text in {encoding.upper()}, and has characters NUL, as UTF-16 and UTF-32 "
+            "have when they are read as that. Save it again in that encoding."
+        )
+    return found
+
+
+def split_lines(text):
+    """Lists the lines of a text with their ends, which are CRLF, LF and CR: `str.splitlines` cuts at others too."""
+    return list(io.StringIO(text, newline=""))
 
 
 def lines(path, encoding="utf-8"):
     """Lists the lines of a text file that are not empty, without the space around them."""
-    return [line.strip() for line in text(path, encoding).splitlines() if line.strip()]
+    return [line.strip() for line in split_lines(text(path, encoding)) if line.strip()]
 
 
 def find(folder, *names):
@@ -165,6 +191,21 @@ def check(table, tags, path):
         known = set(tags)
         for line, given in zip(table["line"], table["tags"], strict=True):
             faults += [f"line {line}: unknown tag {tag!r};{_near(tag, known)}" for tag in given if tag not in known]
+    refuse(faults, path)
+
+
+def refuse_shared_files(table, path):
+    """Refuses a table in which two tracks are of one file, which may be in two splits.
+
+    Raises:
+        ValueError: with the lines, of the lists of the splits.
+    """
+    faults, first = [], {}
+    for row in table[table["path"].duplicated(keep=False)].to_dict("records"):
+        other = first.setdefault(row["path"], row)
+        if other is not row:
+            places = [f"{of['track_id']!r} in {of['split']} (line {of['line']})" for of in (other, row)]
+            faults.append(f"the file {row['path']!r} is that of {' and '.join(places)}")
     refuse(faults, path)
 
 

@@ -90,7 +90,7 @@ def metadata(manual_dir, config="official"):
             "line": segments["line"],
         }
     )
-    return _builder.finish(table, LABELS, manual_dir)
+    return _builder.finish(table, LABELS, manual_dir, splits=[split for split, _ in SETS.values()])
 
 
 @dataclasses.dataclass(eq=False)

@@ -93,6 +93,8 @@ class Builder(_builder.TaggedAudio):
         "bpm": tfds.features.Scalar(np.float32),
     }
 
+    WHOLE = True
+
     read_table = staticmethod(metadata)
 
 

@@ -52,7 +52,7 @@ def metadata(manual_dir, config="fault_filtered"):
         _tables.check(part, GENRES, path)
         _tables.apart(part, found, path)
         parts.append(part)
-    return _builder.finish(pd.concat(parts), GENRES, path)
+    return _builder.finish(pd.concat(parts), GENRES, path, splits=LISTS)
 
 
 @dataclasses.dataclass(eq=False)

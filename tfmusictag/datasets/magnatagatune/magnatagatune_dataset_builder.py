@@ -1,6 +1,7 @@
 """MagnaTagATune: 25,863 clips of 29 s of Magnatune's music with 188 tags (Law et al., ISMIR 2009)."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -71,7 +72,7 @@ def metadata(manual_dir, config="top50"):
     wanted = ~clips["path"].isin(EMPTY)
     if config.tagged_only:
         wanted &= clips["tags"].str.len() > 0
-    return _builder.finish(clips[wanted], tags, path)
+    return _builder.finish(clips[wanted], tags, path, splits=dict.fromkeys(_SPLITS.values()))
 
 
 @dataclasses.dataclass(eq=False)
@@ -121,6 +122,8 @@ def _split(path, line, table):
     split = _SPLITS.get(path[:1])
     if split is None or path[1:2] != "/":
         raise ValueError(f"{table}, line {line}: `mp3_path` must begin with a folder 0 to f; received {path!r}.")
+    if re.fullmatch(r"./[^/\\]+\.mp3", path) is None:
+        raise ValueError(f"{table}, line {line}: `mp3_path` must be a folder and an MP3 file in it; received {path!r}.")
     return split
 
 

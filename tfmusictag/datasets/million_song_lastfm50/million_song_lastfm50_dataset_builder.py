@@ -34,6 +34,7 @@ SKIPPED = tuple(
     TRCGBRK128F146A901
     """.split()  # noqa: SIM905
 )
+_SPLITS = ("train", "validation", "test")
 _ID = "TR[A-Z]{5}[0-9A-F]{11}"
 _CLIP = r"(\w+/)*\w[\w.-]*\.mp3"  # below the folder of the clips, and nowhere else
 
@@ -60,13 +61,13 @@ def metadata(manual_dir, config="lastfm50"):
         raise ValueError(f"{path}: there must be more than {TRAIN:,} clips, which train; there are {len(train):,}.")
     clips = pd.concat([train, test], ignore_index=True)
     _check_once(clips, manual_dir)
-    clips["split"] = np.repeat(["train", "validation", "test"], [TRAIN, len(train) - TRAIN, len(test)])
+    clips["split"] = np.repeat(_SPLITS, [TRAIN, len(train) - TRAIN, len(test)])
     clips["path"] = [f"{track[2]}/{track[3]}/{track[4]}/{track}.mp3" for track in clips["track_id"]]
     if not config.by_id:
         clips["path"] = _clip_paths(manual_dir, clips)
     clips["tags"] = _tags_of(manual_dir, clips, tags)
-    clips = clips.drop(columns="list")
-    return _builder.finish(clips[~clips["track_id"].isin(config.skipped)], tags, _tables.find(manual_dir, TEST_LIST))
+    clips = clips[~clips["track_id"].isin(config.skipped)].drop(columns="list")
+    return _builder.finish(clips, tags, manual_dir, splits=_SPLITS)
 
 
 @dataclasses.dataclass(eq=False)
@@ -116,6 +117,8 @@ def _check_tags(manual_dir, tags):
 
 def _listed(path):
     clips = pd.DataFrame({"track_id": _pickles.read_list(path), "list": os.path.basename(path)})
+    if clips.empty:
+        raise ValueError(f"{path}: there must be a track at least; there is none.")
     clips["line"] = np.arange(1, len(clips) + 1)
     _tables.refuse(
         [

@@ -56,7 +56,7 @@ def metadata(manual_dir, config="top50_split0"):
         part.insert(2, "split", split)
         _tables.apart(part, found, path)
         parts.append(part)
-    return _builder.finish(pd.concat(parts), tags, manual_dir, Builder.APART)
+    return _builder.finish(pd.concat(parts), tags, manual_dir, Builder.APART, _SPLITS)
 
 
 @dataclasses.dataclass(eq=False)

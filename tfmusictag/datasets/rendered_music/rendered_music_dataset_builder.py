@@ -5,12 +5,13 @@ It stands in where no licensed audio can be had. README.md is the recipe.
 
 import dataclasses
 import functools
+import os
 
 import numpy as np
 import pandas as pd
 import tensorflow_datasets as tfds
 
-from tfmusictag import errors
+from tfmusictag import _arguments, errors
 from tfmusictag.datasets import _builder
 from tfmusictag.datasets.rendered_music import _ensembles, _render, _techniques
 
@@ -67,10 +68,12 @@ class Config(_builder.Config):
         tags = len(_KINDS[self.kind].TAGS)
         if self.classes != tags:
             raise ValueError(f"`classes` must be {tags} for {self.kind}; received {self.classes!r}.")
-        if self.clips < 1:
-            raise ValueError(f"`clips` must be at least 1; received {self.clips!r}.")
-        if self.clip_s <= 0:
-            raise ValueError(f"`clip_s` must be positive; received {self.clip_s!r}.")
+        _arguments.whole("clips", self.clips, 1)
+        _arguments.whole("seed", self.seed, 0)
+        _arguments.whole("sample_rate", self.sample_rate, 1)
+        _arguments.positive("clip_s", self.clip_s)
+        if not (self.soundfont is None or (self.soundfont and isinstance(self.soundfont, (str, os.PathLike)))):
+            raise ValueError(f"`soundfont` must be the path of a file or None; received {self.soundfont!r}.")
 
 
 class Builder(_builder.TaggedAudio):

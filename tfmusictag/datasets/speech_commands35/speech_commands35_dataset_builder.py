@@ -90,7 +90,7 @@ def metadata(manual_dir, config="v2"):
         }
         for path, clip, (split, line) in zip(paths, clips, placed, strict=True)
     ]
-    return _builder.finish(pd.DataFrame(rows), config.words, folder, Builder.APART)
+    return _builder.finish(pd.DataFrame(rows), config.words, folder, Builder.APART, ("train", *LISTS))
 
 
 @dataclasses.dataclass(eq=False)

@@ -1,7 +1,9 @@
 """The user's own music: a folder with a table of tags, or with one sub-folder a class."""
 
+import csv
 import dataclasses
-import logging
+import math
+import pathlib
 import posixpath
 import re
 
@@ -9,10 +11,9 @@ import numpy as np
 import pandas as pd
 import tensorflow_datasets as tfds
 
-from tfmusictag import audio, errors
+from tfmusictag import _arguments, audio, errors
 from tfmusictag.datasets import _builder, _listing, _splits, _tables
 
-logger = logging.getLogger("tfmusictag")
 SPLITS = ("train", "validation", "test")
 _PATH, _TAGS = ("path", "file", "filename", "file_name"), ("tags", "tag", "labels", "label")
 _KNOWN = ("split", "artist", "track_id")  # columns that are no tags
@@ -47,7 +48,8 @@ def metadata(manual_dir, config=None):
     A table begins with the names of its columns. One is `path` (or `file`), below the folder. Tags are in a column
     `tags`, separated by semicolons or bars, or behind `path` in columns of their own as far as a row has them; or there
     is a column of 0 and 1 for each tag. Columns `split` (train, validation, test), `artist` and `track_id` are used
-    where they are. Without a table every sub-folder is a class.
+    where they are; others beside `tags` are not read. These names may be in capitals, and tags keep theirs. A table
+    without names begins with the row of a file. Without a table every sub-folder is a class.
 
     Without `split` tracks are split by `shares`: all of an artist in one, each tag in its share in all.
 
@@ -58,9 +60,10 @@ def metadata(manual_dir, config=None):
     Raises:
         FileNotFoundError: no such folder or table.
         ValueError: a table that breaks a rule, with its line; a file that is on two, however its path is written; an
-            unknown tag; an artist in two splits; a folder without audio.
+            unknown tag; an artist in two splits; a folder without audio; `shares` or a `seed` that are none.
     """
     config = Builder.config(config)
+    _check_drawing(config)
     path = _table_path(manual_dir, config)
     rows = _sub_folders(manual_dir) if path is None else _listed(path, config.encoding, manual_dir)
     source = manual_dir if path is None else path
@@ -92,23 +95,15 @@ class Builder(_builder.TaggedAudio):
     """
     BUILDER_CONFIGS = [Config("folder", description="One sub-folder a class, or tags.csv.")]
     SOURCE = {"artist": tfds.features.Text()}
+    WHOLE = True
 
     read_table = staticmethod(metadata)
 
-    def _table(self, dl_manager):
-        table = super()._table(dl_manager)
-        self.info.metadata["unlisted"] = self.unlisted(dl_manager.manual_dir, table)
-        return table
-
     @classmethod
-    def unlisted(cls, manual_dir, table):
-        """Lists the audio files of the folder that no row of the table names, and warns of them: nobody promised tags
-        for all."""
-        listed = set(table["path"])
-        left_out = [path for path in _listing.files(manual_dir, audio.ENDINGS) if path not in listed]
-        if left_out:
-            logger.warning("%d audio files are in no row of the table, such as %s", len(left_out), left_out[0])
-        return left_out
+    def unlisted(cls, folder, table):
+        """Lists the audio files of the folder, whole, that no row of the table names, and warns of them: nobody
+        promised tags for all."""
+        return _builder.without_row(table, _listing.files(folder, audio.ENDINGS))
 
     @classmethod
     def of(cls, folder, name="mine", *, data_dir=None, **options):
@@ -136,6 +131,8 @@ def _table_path(folder, config):
 
 def _sub_folders(folder):
     """Returns the tracks of a folder in which every sub-folder is a class."""
+    if not pathlib.Path(folder).is_dir():
+        raise FileNotFoundError(f"{folder} must be a folder of audio; there is none.")
     paths = _listing.files(folder, audio.ENDINGS)
     if not paths:
         raise ValueError(f"{folder} must hold audio files in a sub-folder for each class, or tags.csv; it holds none.")
@@ -148,17 +145,25 @@ def _sub_folders(folder):
 
 def _listed(path, encoding, folder):
     """Returns the tracks of a table of files below a folder."""
-    first = next(iter(_tables.lines(path, encoding)), "")
+    numbered = enumerate(_tables.split_lines(_tables.text(path, encoding)), 1)
+    line, first = next(((line, text.strip()) for line, text in numbered if text.strip()), (1, ""))
     delimiter = max(",;\t", key=first.count)
-    names = [name.strip().strip('"').lower() for name in first.split(delimiter)]
-    options = {"delimiter": delimiter, "encoding": encoding}
+    cells = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True), [""])
+    names = [_named(cell) for cell in cells]
+    options = {"delimiter": delimiter, "encoding": encoding, "blanks": False}
     if not set(names) & set(_PATH):
+        if first and not _is_file(cells[0].strip(), folder):
+            raise ValueError(
+                f"{path}, line {line}: it must name the columns, the first of them `path`, or begin with an audio "
+                f"file; received {first!r}."
+            )
         rows = _tables.read(path, header=("path", "tags"), rest="tags", **options)
-        names = ["path", "tags"]
-    elif names[-1] in _TAGS:
-        rows = _tables.read(path, rest=names[-1], **options)
     else:
-        rows = _tables.read(path, **options)
+        rows = _tables.read(path, rest=names[-1] if names[-1] in _TAGS else None, **options)
+    names = [_named(name) for name in rows.columns[:-1]]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path}, line {line}: the column {twice[0]!r} is there twice.")
     rows.columns = [*names, "line"]
     place, tags = _first(names, _PATH), _first(names, _TAGS)
     if tags is not None:
@@ -167,6 +172,8 @@ def _listed(path, encoding, folder):
         columns = [name for name in names if name != place and name not in _KNOWN]
         given = _columns(rows, columns, path)
     paths = [_normal(name, folder) for name in rows[place].str.strip()]
+    nameless = [line for line, name in zip(rows["line"], paths, strict=True) if not name]
+    _tables.refuse([f"line {line}: `{place}` must name a file; received ''" for line in nameless], path)
     found = pd.DataFrame({"path": paths, "tags": given, "line": rows["line"]})
     _refuse_twice(found, path)
     found["track_id"] = rows["track_id"] if "track_id" in names else found["path"]
@@ -182,6 +189,31 @@ def _listed(path, encoding, folder):
             path,
         )
     return found
+
+
+def _named(name):
+    """Returns a column's name: in small letters if it is one of ours, so that tags keep their case."""
+    name = name.strip()
+    return name.lower() if name.lower() in (*_PATH, *_TAGS, *_KNOWN) else name
+
+
+def _is_file(name, folder):
+    """Whether the first cell of a table without names of columns can be a file."""
+    return name.lower().endswith(audio.ENDINGS) or pathlib.Path(folder, name).is_file()
+
+
+def _check_drawing(config):
+    """Refuses shares and a seed that no split can be drawn by."""
+    shares, positive = config.shares, False
+    if isinstance(shares, (tuple, list)) and len(shares) == len(SPLITS):
+        known = [isinstance(share, (int, float)) and 0 <= share < math.inf for share in shares]
+        positive = all(known) and sum(shares) > 0
+    if not positive:
+        raise ValueError(
+            f"`shares` must be {len(SPLITS)} numbers from 0 on, of {', '.join(SPLITS)}, and not all 0; "
+            f"received {shares!r}."
+        )
+    _arguments.whole("seed", config.seed, 0)
 
 
 def _normal(path, folder):

@@ -34,6 +34,7 @@ SETS = {
     (2017, "evaluation"): ("evaluation_setup/evaluate.txt", ("file", "scene"), None),
 }
 
+_FILE = re.compile(r"audio/[^/\\]+\.wav")
 _SEGMENT = re.compile(r"(?:.*/)?(?P<session>[^/_]+)_\d+_\d+\.wav")
 
 
@@ -61,7 +62,7 @@ def metadata(manual_dir, config="tut2016"):
         parts = _fold(manual_dir, config.year, config.fold, development)
     table = pd.concat([rows.assign(split=split) for split, rows in parts.items()])
     columns = ["track_id", "path", "split", "tags", "session", "line"]
-    return _builder.finish(table[columns], SCENES, manual_dir, Builder.APART)
+    return _builder.finish(table[columns], SCENES, manual_dir, Builder.APART, parts)
 
 
 @dataclasses.dataclass(eq=False)
@@ -118,6 +119,14 @@ def _segments(manual_dir, year, part):
     name, header, telling = SETS[year, part]
     source = _tables.find(manual_dir, f"{_folder(year, part)}/{name}")
     rows = _tables.read(source, delimiter="\t", header=header)
+    _tables.refuse(
+        [
+            f"line {line}: a file must be in the folder `audio`, as in audio/a001_0_30.wav; received {file!r}"
+            for line, file in zip(rows["line"], rows["file"], strict=True)
+            if _FILE.fullmatch(file) is None
+        ],
+        source,
+    )
     if telling is not None:
         rows["session"] = _sessions(rows, telling, source)
     elif "session" not in rows:

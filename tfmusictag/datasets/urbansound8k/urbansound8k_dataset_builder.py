@@ -61,7 +61,7 @@ def metadata(manual_dir, config="folds"):
             "line": rows["line"],
         }
     )
-    return _builder.finish(slices, CLASSES, path)
+    return _builder.finish(slices, CLASSES, path, splits=[f"fold{fold + 1}" for fold in range(FOLDS)])
 
 
 class Builder(_builder.TaggedAudio):
@@ -82,6 +82,8 @@ class Builder(_builder.TaggedAudio):
         "start_s": tfds.features.Scalar(np.float32),
         "end_s": tfds.features.Scalar(np.float32),
     }
+
+    WHOLE = True
 
     read_table = staticmethod(metadata)
 
