@@ -536,8 +536,8 @@ def _parser():
         "--method",
         choices=_EXPLANATIONS,
         help="attention (where it goes), contribution (what a tag becomes with the attention on one moment alone), "
-        "gradient (what the tag hangs on; of any model of windows), harmonic_filters (their bandwidths), filters (those "
-        "that see the spectrogram) [contribution of models with attention, else gradient]",
+        "gradient (what the tag hangs on; of any model of windows), harmonic_filters (their bandwidths), filters "
+        "(those that see the spectrogram) [contribution of models with attention, else gradient]",
     )
     explain.add_argument(
         "--start",
