@@ -72,7 +72,7 @@ def FrameLevel(
         ValueError: an argument that breaks its rule.
         ModelError: weights that cannot be had or are damaged.
     """
-    if shapes not in _SHAPES:
+    if shapes not in tuple(_SHAPES):
         raise errors.unknown_choice("shapes", shapes, _SHAPES)
     lengths, published = _SHAPES[shapes]
     width = published if filters is None else filters
