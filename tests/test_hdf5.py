@@ -157,9 +157,7 @@ def test_only_other_classes_are_said_to_be_the_matter(path):
 
 
 def test_the_file_of_a_whole_model_beside_a_body(tmp_path, path):
-    words = (
-        r"saved with its front-end, log_mel, and .* A model with its front-end is built with include_frontend=True\.$"
-    )
+    words = r"saved with its front-end, frontend, and .* is built with include_frontend=True\.$"
     check(path, make_model(settings=None), "mismatched_weights", words)
     with pytest.raises(ModelError) as caught:
         hdf5.inspect(path, hdf5.expected_layout(make_model(settings=None)))
