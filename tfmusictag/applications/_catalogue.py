@@ -190,7 +190,6 @@ _WIDTHS = {
     "temporal_filters",
     "timbral_filters",
     "units",
-    "width",
 }
 
 
@@ -198,8 +197,7 @@ def _checked(function):
     """Returns an application that checks what all have alike, flags, widths and rates, before it builds anything."""
     signature = inspect.signature(function)
     flags = {name for name, parameter in signature.parameters.items() if isinstance(parameter.default, bool)}
-    # A width of another type by default is one in units of its own, with a rule of its own.
-    widths = {name for name in signature.parameters.keys() & _WIDTHS if _counts(signature.parameters[name].default)}
+    widths = signature.parameters.keys() & _WIDTHS
 
     @functools.wraps(function)
     def build(*args, **kwargs):
@@ -237,10 +235,6 @@ def sizes(card):
     """Lists the arguments of an application's own that are counts, on which the shapes of its weights depend."""
     own = [each for each in inspect.signature(card.build).parameters.values() if each.kind is each.KEYWORD_ONLY]
     return [each.name for each in own if each.name in _WIDTHS or type(each.default) is int]
-
-
-def _counts(default):
-    return default is None or type(default) is int
 
 
 # What a preset's weights do not depend on, or what has a rule of its own.
