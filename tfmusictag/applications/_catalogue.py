@@ -197,7 +197,10 @@ def _checked(function):
     """Returns an application that checks what all have alike, flags, widths and rates, before it builds anything."""
     signature = inspect.signature(function)
     flags = {name for name, parameter in signature.parameters.items() if isinstance(parameter.default, bool)}
-    widths = signature.parameters.keys() & _WIDTHS
+    # None stands for what the application finds by itself, which then has the rule.
+    widths = {
+        name for name, parameter in signature.parameters.items() if name in _WIDTHS and parameter.default is not None
+    }
 
     @functools.wraps(function)
     def build(*args, **kwargs):
@@ -210,7 +213,7 @@ def _checked(function):
         for name, received in bound.arguments.items():
             if name in flags:
                 _arguments.flag(name, received)
-            elif name in widths and not (received is None and signature.parameters[name].default is None):
+            elif name in widths:
                 bound.arguments[name] = _arguments.whole(name, received, least=1)
             elif name.endswith("dropout"):
                 _arguments.share(name, received)
