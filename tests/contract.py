@@ -27,6 +27,9 @@ VARIANTS = (None, "float16", "dynamic", "int8")
 # 21 convolutions, an error of 3 % behind the first block, which eight bits make, is one of 50 % behind the last.
 SETTLED = {"short_chunk_cnn_res": 1}
 
+# Whose features are drawn and never trained.
+FROZEN = ("random_cnn",)
+
 # Which train in half precision as users do. The others do so eagerly, since a graph takes seconds to compile and the
 # tests of overfitting compile every model: these have convolutions along one and two axes, recurrences, attention.
 COMPILED = ("crnn", "fcn", "sample_cnn", "self_attention")
@@ -180,14 +183,17 @@ def check_without_top(name, row):
         feature_map = predict(features, clips(name))
         axes = tuple(range(1, feature_map.ndim - 1))
         np.testing.assert_allclose(predict(pooled, clips(name)), reduce(feature_map, axis=axes), rtol=1e-5, atol=1e-5)
-    # A classifier of one's own behind it learns.
+    # A classifier of one's own behind it learns, and the network with it.
     scores = keras.layers.Dense(3, activation="sigmoid")(pooled.output)
     model = keras.Model(pooled.input, scores)
     # Eagerly, as compiling takes seconds; the check of mixed precision compiles as users do, where it does.
     model.compile("sgd", "binary_crossentropy", run_eagerly=True)
-    before = model.get_weights()
+    parts = {"classifier": model.layers[-1], **({} if name in FROZEN else {"network": pooled})}
+    before = {part: [weight.numpy() for weight in found.trainable_weights] for part, found in parts.items()}
     model.train_on_batch(clips(name), np.eye(4, 3))
-    assert any((new != old).any() for new, old in zip(model.get_weights(), before, strict=True))
+    for part, found in parts.items():
+        changed = [(new.numpy() != old).any() for new, old in zip(found.trainable_weights, before[part], strict=True)]
+        assert any(changed), part
 
 
 def check_without_frontend(name, row):
@@ -289,9 +295,15 @@ def check_mixed_precision(name, row):
         scores = predict(model, clips(name))
     finally:
         keras.config.set_dtype_policy("float32")
+    assert_halved(model)
     assert np.isfinite(loss)
     assert scores.dtype == np.float32
     assert np.isfinite(scores).all()
+
+
+def assert_halved(model):
+    """Asserts that some layer with weights of its own computes in half precision."""
+    assert any(layer.weights and layer.compute_dtype == "float16" for layer in model.layers), model.name
 
 
 def check_saved_model(name, row, tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import json
 import re
 
 import contract
@@ -95,12 +96,24 @@ def test_a_wrong_argument_is_named(name, arguments, words):
         tmt.create(name, **{**tmt.card(name).tiny, **arguments})
 
 
-@pytest.mark.parametrize("name", ["fcn", "musicnn_big", "waveform_at_scale", "vggish", "self_attention"])
-@pytest.mark.parametrize("width", [0, 2.5, "2", True, None, float("nan")])
-def test_a_wrong_width_is_named(name, width):
-    argument = {"musicnn_big": "timbral_filters", "waveform_at_scale": "back_filters", "vggish": "units"}.get(
-        name, "filters"
-    )
+@pytest.mark.parametrize(
+    "name, argument",
+    [
+        ("fcn", "filters"),
+        ("musicnn_big", "timbral_filters"),
+        ("waveform_at_scale", "back_filters"),
+        ("vggish", "units"),
+        ("self_attention", "filters"),
+        ("self_attention_raw", "width"),
+        ("self_attention_spec", "width"),
+        ("scattering_attention", "attention_units"),
+        ("frame_level", "filters"),
+    ],
+)
+@pytest.mark.parametrize("width", [0, -1, 2.5, "2", True, None, float("nan")])
+def test_a_wrong_width_is_named(name, argument, width):
+    if width is None and name == "frame_level":
+        return  # which stands for the published one there
     words = f"`{argument}` must be a whole number of at least 1; received {width!r}"
     with pytest.raises(ValueError, match=re.escape(words)):
         tmt.create(name, **{argument: width})
@@ -139,11 +152,28 @@ def test_a_wrong_width_is_named(name, width):
         ("vgg", {"input_shape": (None,)}, "a fixed number of frames, which are flattened; received None"),
         ("fcn", {"weights": "msd"}, "`weights` must be None or a path, there being no preset; received 'msd'"),
         ("fcn", {"input_shape": (True,)}, r"`input_shape` must be a shape like .*; received \(True,\)"),
+        ("fcn", {"input_shape": (2.0,)}, r"`input_shape` must be a shape like .*; received \(2.0,\)"),
+        ("frame_level", {"shapes": ["one"]}, r"`shapes` must be one of .*; received \['one'\]"),
+        ("vgg", {"pools": ["msd"]}, r"`pools` must be one of .*; received \['msd'\]"),
     ],
 )
 def test_a_wrong_argument_of_one_model_is_named(name, arguments, words):
     with pytest.raises(ValueError, match=words):
         tmt.create(name, **arguments)
+
+
+def test_a_length_of_numpys_is_one():
+    model = tmt.create("fcn", filters=2, input_shape=(np.int64(464_000),))
+    assert model.input_shape == (None, 464_000)
+    assert json.loads(model.to_json())["config"]["layers"][0]["config"]["batch_shape"] == [None, 464_000]
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint8", "bool"])
+def test_an_input_that_nothing_scales_is_refused(dtype):
+    words = f"`input_tensor` must be of floating-point numbers, since the network scales none; received {dtype}"
+    with pytest.raises(ValueError, match=words):
+        tmt.create("fcn", filters=2, input_tensor=keras.Input((464_000,), dtype=dtype))
+    tmt.create("fcn", filters=2, input_tensor=keras.Input((464_000,), dtype="float16"))
 
 
 @pytest.mark.parametrize(

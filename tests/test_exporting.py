@@ -387,6 +387,10 @@ WAVES = np.zeros((2, SAMPLES), "float32")
         bad(labels=(LABELS[1], *LABELS[1:]), words="more than once: .'tag 1'"),
         bad(labels="lastfm_top5", words="`labels` must be one of .* Did you mean 'lastfm_top50'"),
         bad(labels="lastfm_top50", words="`labels` must have a tag for each of the 70 outputs; received 50"),
+        bad(
+            labels=(LABELS[0], "another", *LABELS[2:]),
+            words="must be None with 'narrow', which names its tags, or the same: tag 1 is 'tag 1'; received 'another'",
+        ),
         bad(labels=LABELS, output="embedding", words="`labels` name tags"),
         bad(output="embeding", words=r"`output` must be one of .*Did you mean 'embedding'"),
         bad(sample_rate=44_100, words="`sample_rate` must be that of the model's front-end, 16000; received 44100"),

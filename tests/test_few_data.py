@@ -193,8 +193,9 @@ def test_variants_on_a_phone(name, frames, arguments, tmp_path):
 def test_weights_belong_to_their_logarithm(tmp_path):
     path = tmp_path / "model.weights.h5"
     contract.tiny("timbre_few").save_weights(path)
-    with pytest.raises(errors.ModelError):
+    with pytest.raises(errors.ModelError, match=r"the file lacks .*log_mel.* with the shape \(\)") as caught:
         contract.tiny("timbre_few", weights=path, learnt_log=True)
+    assert caught.value.code == "mismatched_weights"
 
 
 @pytest.mark.parametrize("name", NAMES)

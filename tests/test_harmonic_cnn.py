@@ -96,8 +96,9 @@ def test_a_clip_that_is_too_short_is_refused():
 def test_weights_of_another_number_of_harmonics_are_refused(tmp_path):
     path = tmp_path / "model.weights.h5"
     contract.tiny(NAME).save_weights(path)
-    with pytest.raises(errors.ModelError):
+    with pytest.raises(errors.ModelError, match=r"needs the shape \((3, 3, )?5.*, the file has \((3, 3, )?6") as caught:
         contract.tiny(NAME, harmonics=5, weights=path)
+    assert caught.value.code == "mismatched_weights"
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,22 @@ def test_a_layer_too_few_and_a_layer_too_many(tmp_path, path):
     )
 
 
+def test_only_other_classes_are_said_to_be_the_matter(path):
+    with pytest.raises(ModelError, match="does not fit") as caught:
+        hdf5.inspect(path, hdf5.expected_layout(make_model(filters=2)))
+    assert "classes=" not in str(caught.value)
+
+
+def test_the_file_of_a_whole_model_beside_a_body(tmp_path, path):
+    words = r"saved with its front-end, frontend, and .* is built with include_frontend=True\.$"
+    check(path, make_model(settings=None), "mismatched_weights", words)
+    with pytest.raises(ModelError) as caught:
+        hdf5.inspect(path, hdf5.expected_layout(make_model(settings=None)))
+    assert "the file has" not in str(caught.value)
+    make_model(settings=None).save_weights(tmp_path / "body.weights.h5")
+    load(make_model(settings=None), tmp_path / "body.weights.h5")
+
+
 def test_the_front_end_judges_its_own_record(path):
     with pytest.raises(ModelError, match="trained behind another front-end") as caught:
         load(make_model(settings="a longer text"), path)

@@ -66,8 +66,53 @@ def test_without_top_or_front_end(bundle):
 def test_arguments_that_contradict_the_weights_are_refused(bundle):
     with pytest.raises(ValueError, match="`classes` must be 10 with weights='techniques'; received 50"):
         tmt.create("harmonic_cnn", weights="techniques", classes=50)
-    with pytest.raises(errors.ModelError, match="mismatched|does not fit|shape"):
-        tmt.create("harmonic_cnn", weights="techniques", filters=4)
+    for arguments in ({}, {"include_frontend": False}, {"include_top": False}):
+        with pytest.raises(ValueError, match="^`filters` must be 2 with weights='techniques'; received 4\\.$"):
+            tmt.create("harmonic_cnn", weights="techniques", filters=4, **arguments)
+        with pytest.raises(ValueError, match="^`harmonics` must be 3 with weights='techniques'; received 5\\.$"):
+            tmt.create("harmonic_cnn", weights="techniques", harmonics=5, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "trained", "received"),
+    [
+        ("sample_cnn", "variant", "'won2020'", "lee2017"),
+        ("frequency_dependent", "frames", "128", 224),
+        ("frequency_dependent", "kind", "'filters'", "convs"),
+        ("frequency_dependent", "bands", "96", 128),
+        ("jtfs_packnet", "Q", r"\(12, 2\)", (12, 1)),
+        ("jtfs_packnet", "spin", "'both'", "max"),
+        ("musicnn", "frame_padding", "'valid'", "zero"),
+    ],
+)
+@pytest.mark.parametrize("include_frontend", [True, False])
+def test_what_a_preset_was_trained_with_is_not_another(name, argument, trained, received, include_frontend):
+    with pytest.raises(ValueError, match=f"^`{argument}` must be {trained} with weights='techniques'; received "):
+        tmt.create(name, weights="techniques", include_frontend=include_frontend, **{argument: received})
+
+
+def test_what_a_preset_does_not_depend_on_or_has_itself_may_be_given():
+    arguments = {"bands": np.int64(96), "spatial_dropout": 0.5, "dropout": 0.1, "classifier_activation": None}
+    features = {"include_frontend": False, "input_shape": (200, 96, 1)}
+    tmt.create("frequency_dependent", weights="techniques", name="mine", frontend="mel", **arguments, **features)
+
+
+def test_a_preset_wants_the_features_that_it_was_trained_on():
+    for name, choice, frontend in (("frequency_dependent", "mfcc", "MFCC"), ("harmonic_cnn", "mel", "LogMel")):
+        for include_frontend in (True, False):
+            with pytest.raises(errors.ModelError, match="front-end") as caught:
+                tmt.create(name, weights="techniques", include_frontend=include_frontend, frontend=choice)
+            assert caught.value.code == "mismatched_weights"
+            # Both sides are named.
+            own = {"frequency_dependent": "LogMel", "harmonic_cnn": "HarmonicSpectrogram"}[name]
+            assert re.search(rf"\b{own}\b.*\b{frontend}\b", str(caught.value))
+
+
+def test_a_body_of_other_shapes_than_its_preset_names_the_layer():
+    body = {"weights": "techniques", "include_frontend": False}
+    with pytest.raises(errors.ModelError, match="layer 'conv1' needs the shapes .*, the preset has ") as caught:
+        tmt.create("sample_cnn", **body, stride=9, input_shape=(3**11, 1))
+    assert caught.value.code == "mismatched_weights"
 
 
 def test_no_preset_of_rendered_music_is_taken_unasked(bundle):
@@ -129,6 +174,16 @@ def test_each_card_tells_scores_and_limits_and_every_file(name, preset):
     for ending in (".weights.h5", "-float16.tflite", "-dynamic.tflite", ".txt"):
         content = (SAVED / f"{name}-{preset}{ending}").read_bytes()
         assert f"| {name}-{preset}{ending} | {len(content):,} | {hashlib.sha256(content).hexdigest()} |" in text
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_each_preset_loads_into_a_body(name, preset):
+    whole, body = tmt.create(name, weights=preset), tmt.create(name, weights=preset, include_frontend=False)
+    frontend = next(layer for layer in whole.layers if hasattr(layer, "framing"))
+    assert body.input_shape == frontend.output.shape
+    waveform = np.random.default_rng(0).normal(0, 0.1, (1, whole.input_shape[1])).astype("float32")
+    # The same operations on the same features.
+    np.testing.assert_allclose(body(frontend(waveform)), whole(waveform), atol=1e-5)
 
 
 def test_the_manifest_tells_every_file():

@@ -52,9 +52,11 @@ def test_the_file_tells_the_number_of_classes(run, tmp_path):  # noqa: F811
     status, _, err = port(run, path, "jamendo_cnn", "--classes", "50", "--argument", "filters=2", "--overwrite")
     assert (status, err.count("\n")) == (3, 1)
     assert "logits/bias needs (50,), dense.bias has (56,)" in err
+    assert "other sizes" not in err
     status, _, err = port(run, path, "jamendo_cnn", "--overwrite")
     assert status == 3
     assert "conv1/kernel needs (3, 3, 1, 64), conv_1.weight has (2, 1, 3, 3), which gives (3, 3, 1, 2)" in err
+    assert "Models of other sizes are built with other values of filters. --argument NAME=VALUE says what" in err
 
 
 def test_a_part_of_a_file_is_named_behind_it(run, trained, tmp_path):  # noqa: F811

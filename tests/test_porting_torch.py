@@ -749,6 +749,15 @@ def test_weights_belong_to_the_front_end_that_they_were_trained_behind(torch, to
         refuse("mismatched_weights", text, tmp_path / "a.pth", own_frontend=own, frontend=frontend)
 
 
+def test_other_projects_weights_want_their_features_without_the_front_end_too(torch, peers, tmp_path):
+    path, shape = tmp_path / "best_model.pth", (1, 96, 1813)
+    torch.save(peers.FCN(classes=CLASSES, width=2).state_dict(), path)
+    create("fcn", path, shape, filters=2, frontend="mel")
+    with pytest.raises(ModelError, match="own front-end, LogMel; the model has MFCC") as caught:
+        create("fcn", path, shape, filters=2, frontend="mfcc")
+    assert caught.value.code == "mismatched_weights"
+
+
 # --- hostile files ------------------------------------------------------------------------------------------------
 
 

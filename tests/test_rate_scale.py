@@ -165,6 +165,7 @@ def test_weights_are_refused_behind_another_front_end(tmp_path):
         ({"F": 0}, "`T` and `F` must be local averages; received T=None, F=0"),
         ({"J": 2, "Q": (8, 1), "J_fr": 1}, "`J` must be large enough for wavelets of a second order; received J=2"),
         ({"log_floor": 0}, "`log_floor` must be positive or None; received 0"),
+        ({"log_floor": "x"}, "`log_floor` must be positive or None; received 'x'"),
     ],
 )
 def test_a_wrong_argument_is_named(arguments, words):

@@ -531,6 +531,7 @@ def test_the_table_of_paths():
         ({"J": 0}, "`J` must be a whole number of at least 1, in octaves; received 0"),
         ({"J": 2.5}, "`J` must be a whole number .* received 2.5"),
         ({"Q": 0}, r"`Q` must be one or two integers of at least 1, in wavelets an octave; received \(0, 1\)"),
+        ({"Q": float("nan")}, "`Q` must be one or two integers .* received nan"),
         ({"Q": (8, 1, 1)}, r"`Q` must be one or two integers .* received \(8, 1, 1\)"),
         ({"T": 100}, "`T` must be None, 'global' or a power of two, in samples; received 100"),
         ({"T": 0}, "`T` must be None, 'global' or a power of two, in samples; received 0"),

@@ -14,7 +14,8 @@ _MIDDLE = {"timbral_filters": 2, "temporal_filters": 1, "middle_filters": 512, "
 # Variants of one architecture and one sample rate hear the same clip and are exported as one file, since a conversion
 # takes seconds: the name, what they have in common beside what is narrow already (`Card.tiny`), and what they have not.
 GROUPS = [
-    ("frequency_dependent", {"kind": "convs"}, [{}]),
+    ("frame_level", {"shapes": "many"}, [{}]),
+    ("frequency_dependent", {}, [{"kind": "convs"}, {"frames": 224}]),
     ("frequency_dependent", {"bands": 96, "input_shape": (34 * 256 + 512,)}, [{}]),
     ("harmonic_cnn", {}, [{"harmonics": 1}, {"harmonics": 7}]),
     ("motivated_cnn", {}, [{"variant": variant} for variant in ("black_box", "frequency", "time")]),
@@ -39,7 +40,12 @@ GROUPS = [
             {"block": "res1", "multi_level": False, "standardise": "mtat"},
         ],
     ),
+    ("sb_cnn", {"classifier_activation": "softmax"}, [{}]),
+    ("spectrogram_at_scale", {"filters": 8}, [{}]),
     ("timbre_cnn", {}, [{"variant": "small_square"}]),
+    ("timbre_few", {"classifier_activation": "softmax"}, [{}]),
+    ("vgg_few", {"classifier_activation": "softmax"}, [{}]),
+    ("vggish", {"embedding_activation": "relu"}, [{}]),
     ("waveform_at_scale", {"depth": 9, "filters": 2, "input_shape": (177_144,)}, [{}]),
 ]
 # So many normalisations settle where all of them would magnify rounding: an error of 0.7 % behind the first layer,
@@ -99,13 +105,15 @@ def test_variants_are_exported_and_train_in_half_precision(name, common, variant
 
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        _, half = build(name, common, variants)
+        parts, half = build(name, common, variants)
         # Eagerly, as compiling takes seconds.
         half.compile("sgd", "binary_crossentropy", run_eagerly=True)
         loss = half.train_on_batch(clips, np.eye(len(clips), expected.shape[1]))
         scores = contract.predict(half, clips)
     finally:
         keras.config.set_dtype_policy("float32")
+    for part in parts:
+        contract.assert_halved(part)
     assert np.isfinite(loss)
     assert scores.dtype == np.float32
     assert np.isfinite(scores).all()

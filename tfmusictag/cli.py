@@ -811,7 +811,13 @@ def _port(options):
     found = porting.num_classes(options.file, application=card.name, presets=card.presets, kind=card.name)
     if options.classes or found:
         arguments["classes"] = options.classes or found
-    model = card.build(weights=options.file, **arguments)
+    try:
+        model = card.build(weights=options.file, **arguments)
+    except errors.ModelError as error:
+        if error.code != "mismatched_weights":
+            raise
+        told = f"{error} --argument NAME=VALUE says what the weights were trained with."
+        raise errors.ModelError(error.code, told) from error
     porting.save_weights(model, options.output)
     given = "".join(f", {name}={value!r}" for name, value in arguments.items())
     logger.info("tfmusictag.create(%r, weights=%r%s) loads it", card.name, options.output, given)

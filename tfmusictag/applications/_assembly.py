@@ -3,9 +3,9 @@
 import functools
 import os
 
-from tfmusictag import errors, layers, porting
+from tfmusictag import _arguments, errors, layers, porting
 from tfmusictag._lazy import lazy_module
-from tfmusictag.applications import _frontends
+from tfmusictag.applications import _catalogue, _frontends
 from tfmusictag.porting import hdf5
 
 keras = lazy_module("keras")
@@ -66,8 +66,9 @@ def assemble(
         start, gate = _gate(inputs, "samples")
         features = chosen(start)
     else:
-        if features_shape is None:
-            features_shape = chosen.compute_output_shape((None, card.input_samples))[1:]
+        if features_shape is None or _is_bundled(card, weights):  # a preset of ours may hear clips of another length
+            samples = card.framing_of(weights).window_samples
+            features_shape = chosen.compute_output_shape((None, samples))[1:]
         # What it wants is said by its first layer, which a new name and a network built around it leave as it is.
         layer = functools.partial(layers.FeaturesInput, chosen.facts())
         inputs = _input(input_tensor, input_shape, features_shape, "features", layer)
@@ -91,8 +92,8 @@ def assemble(
         source = keras.utils.get_source_inputs(input_tensor)
         source = source[0] if len(source) == 1 else source
     model = keras.Model(source, tags, name=name)
-    if not include_frontend and isinstance(weights, str) and _is_bundled(card, weights):
-        _take(model, card.build(weights=weights))  # whose file has the front-end's weights as well
+    if not include_frontend and _is_bundled(card, weights):
+        _take(model, card.build(weights=weights), weights, chosen)  # whose file has the front-end's weights as well
     elif weights is not None:
         porting.load_weights(
             model,
@@ -101,8 +102,9 @@ def assemble(
             presets=card.presets,
             kind=card.name,
             include_top=include_top,
-            own_frontend=own if include_frontend else None,
-            frontend=chosen if include_frontend else None,
+            own_frontend=own,
+            frontend=chosen,
+            sizes=_catalogue.sizes(card),
         )
     if include_top:
         return model
@@ -112,13 +114,29 @@ def assemble(
 
 
 def _is_bundled(card, weights):
-    return weights in card.presets and isinstance(card.presets[weights].source, porting.Bundled)
+    preset = card.presets.get(weights) if isinstance(weights, str) else None
+    return preset is not None and isinstance(preset.source, porting.Bundled)
 
 
-def _take(model, whole):
+def _take(model, whole, weights, frontend):
+    """Takes a preset's weights out of its whole model, whose front-end must be the one that the features are of."""
+    theirs = next(layer for layer in whole.layers if hasattr(layer, "framing"))
+    porting.check_frontend(weights, theirs, frontend)
+    trained = {layer.name: layer.get_weights() for layer in whole.layers}
+    for layer in model.layers:
+        ours = [tuple(weight.shape) for weight in layer.weights]
+        found = [weight.shape for weight in trained.get(layer.name, ())]
+        if ours != found:
+            raise errors.ModelError(
+                "mismatched_weights",
+                f"{weights} does not fit the model {model.name!r}: layer {layer.name!r} needs the shapes {ours}, the "
+                f"preset has {found}.",
+            )
     for layer in model.layers:
         if layer.weights:
-            layer.set_weights(whole.get_layer(layer.name).get_weights())
+            layer.set_weights(trained[layer.name])
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with what it derived from its weights
 
 
 def _pool(layer):
@@ -161,14 +179,8 @@ def _input(input_tensor, input_shape, default_shape, name, layer):
     """Returns the Keras tensor that the network starts from, the user's or that of a new `layer`."""
     if hasattr(input_shape, "as_list"):  # a tf.TensorShape, as datasets give
         input_shape = tuple(input_shape.as_list())
-    if input_shape is not None and (
-        not isinstance(input_shape, (tuple, list))
-        or len(input_shape) != len(default_shape)
-        or any(size is not None and (not isinstance(size, int) or size < 1 or size is True) for size in input_shape)
-    ):
-        raise ValueError(
-            f"`input_shape` must be a shape like {default_shape}, without the batch; received {input_shape!r}."
-        )
+    if input_shape is not None:
+        input_shape = _shape(input_shape, default_shape)
     if input_tensor is None:
         return layer(shape=tuple(input_shape or default_shape), name=name, dtype="float32").output
     if not keras.backend.is_keras_tensor(input_tensor):
@@ -178,12 +190,29 @@ def _input(input_tensor, input_shape, default_shape, name, layer):
     shape = tuple(input_tensor.shape[1:])
     if len(shape) != len(default_shape):
         raise ValueError(f"`input_tensor` must have a shape like {(None, *default_shape)}; received {(None, *shape)}.")
-    if input_shape is not None and shape != tuple(input_shape):
+    if input_shape is not None and shape != input_shape:
         raise ValueError(
-            f"`input_shape` and `input_tensor` must agree; received input_shape={tuple(input_shape)} and a tensor of "
+            f"`input_shape` and `input_tensor` must agree; received input_shape={input_shape} and a tensor of "
             f"shape {(None, *shape)}."
         )
+    dtype = keras.backend.standardize_dtype(input_tensor.dtype)
+    if "float" not in dtype:
+        raise ValueError(
+            "`input_tensor` must be of floating-point numbers, since the network scales none; received "
+            f"{dtype}. keras.layers.Rescaling(1 / 32768) makes them of 16-bit samples."
+        )
     return input_tensor
+
+
+def _shape(received, default):
+    """Returns a shape of plain whole numbers, or None for any, and of as many axes as the default one."""
+    try:
+        shape = tuple(size if size is None else _arguments.whole("input_shape", size, least=1) for size in received)
+        if isinstance(received, (tuple, list)) and len(shape) == len(default):
+            return shape
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"`input_shape` must be a shape like {default}, without the batch; received {received!r}.")
 
 
 # More samples than any clip has: 2 days at 44.1 kHz, 2 ** 33.

@@ -181,6 +181,7 @@ def register(**facts):
 
 # Arguments of applications that are numbers of channels or the like.
 _WIDTHS = {
+    "attention_units",
     "back_filters",
     "classes",
     "embedding_units",
@@ -196,6 +197,7 @@ def _checked(function):
     """Returns an application that checks what all have alike, flags, widths and rates, before it builds anything."""
     signature = inspect.signature(function)
     flags = {name for name, parameter in signature.parameters.items() if isinstance(parameter.default, bool)}
+    # None stands for what the application finds by itself, which then has the rule.
     widths = {
         name for name, parameter in signature.parameters.items() if name in _WIDTHS and parameter.default is not None
     }
@@ -215,6 +217,7 @@ def _checked(function):
                 bound.arguments[name] = _arguments.whole(name, received, least=1)
             elif name.endswith("dropout"):
                 _arguments.share(name, received)
+        _check_trained(_cards[signature.parameters["name"].default], signature, bound.arguments)
         return function(*bound.args, **bound.kwargs)
 
     return build
@@ -229,6 +232,38 @@ def _of_preset(card, given):
     if given.get("input_tensor") is not None or given.get("include_frontend") is False:
         arguments.pop("input_shape", None)  # the tensor has its own, and features are none of it
     return arguments
+
+
+def sizes(card):
+    """Lists the arguments of an application's own that are counts, on which the shapes of its weights depend."""
+    own = [each for each in inspect.signature(card.build).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    return [each.name for each in own if each.name in _WIDTHS or type(each.default) is int]
+
+
+# What a preset's weights do not depend on, or what has a rule of its own.
+_FREE = {"frontend", "implementation", "include_frontend", "input_shape", "input_tensor", "name"}
+_FREE |= {"classes", "classifier_activation", "include_top", "pooling", "weights"}
+
+
+def _check_trained(card, signature, given):
+    """Refuses, beside a preset of our own, arguments of other values than it was trained with.
+
+    Those that it was trained with as None, which stands for a value that follows, are left to the layers they make.
+    """
+    weights = given.get("weights")
+    preset = card.presets.get(weights) if isinstance(weights, str) else None
+    if preset is None or not isinstance(preset.source, Bundled):
+        return
+    for name, received in given.items():
+        trained = preset.arguments.get(name, signature.parameters[name].default)
+        if name in _FREE or name.endswith("dropout") or trained is None or _plain(received) == _plain(trained):
+            continue
+        raise ValueError(f"`{name}` must be {trained!r} with weights={weights!r}; received {received!r}.")
+
+
+def _plain(value):
+    """Returns a sequence, such as an array, as a tuple, and anything else as it is."""
+    return tuple(value) if hasattr(value, "__iter__") and not isinstance(value, str) else value
 
 
 @functools.cache

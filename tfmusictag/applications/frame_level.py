@@ -9,7 +9,7 @@ Departs from it: these learn. Pons and Serra left them untrained and put a suppo
 the maps (`random_cnn` is that); the head is ours: the same means, dropout and a dense layer.
 """
 
-from tfmusictag import errors, layers
+from tfmusictag import _arguments, errors, layers
 from tfmusictag.applications import _assembly, _pons_blocks
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
 from tfmusictag.applications._catalogue import register
@@ -72,10 +72,10 @@ def FrameLevel(
         ValueError: an argument that breaks its rule.
         ModelError: weights that cannot be had or are damaged.
     """
-    if shapes not in _SHAPES:
+    if shapes not in tuple(_SHAPES):
         raise errors.unknown_choice("shapes", shapes, _SHAPES)
     lengths, published = _SHAPES[shapes]
-    width = published if filters is None else filters
+    width = published if filters is None else _arguments.whole("filters", filters, least=1)
     return _assembly.assemble(
         FrameLevel.card,
         include_top=include_top,

@@ -10,7 +10,7 @@ Departs from it: clips of other lengths than 65,610 samples have positions too, 
 271): rows and columns are the class token and 270 steps of 15.2 ms each.
 """
 
-from tfmusictag import layers
+from tfmusictag import _arguments, layers
 from tfmusictag._lazy import lazy_module
 from tfmusictag.applications import _assembly, _blocks, _checks, _transformer
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
@@ -88,6 +88,7 @@ def SelfAttentionRaw(
         ValueError: an argument that breaks its rule.
         ModelError: weights that cannot be had or are damaged.
     """
+    width = _arguments.whole("width", width, least=1)
     return _assembly.assemble(
         SelfAttentionRaw.card,
         include_top=include_top,

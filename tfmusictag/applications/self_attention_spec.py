@@ -11,7 +11,7 @@ positions too, by the same formula.
 257): rows and columns are the class token and 256 frames of 16 ms each.
 """
 
-from tfmusictag import layers
+from tfmusictag import _arguments, layers
 from tfmusictag._lazy import lazy_module
 from tfmusictag.applications import _assembly, _blocks, _checks, _pons_blocks, _transformer
 from tfmusictag.applications._assembly import decode_predictions, preprocess_input
@@ -90,6 +90,7 @@ def SelfAttentionSpec(
         ValueError: an argument that breaks its rule.
         ModelError: weights that cannot be had or are damaged.
     """
+    width = _arguments.whole("width", width, least=1)
     return _assembly.assemble(
         SelfAttentionSpec.card,
         include_top=include_top,

@@ -88,7 +88,7 @@ def VGG(
     _checks.frame_padding(frame_padding)
     if pools is None:
         pools = "mtat"
-    if pools not in _POOLS:
+    if pools not in tuple(_POOLS):
         raise errors.unknown_choice("pools", pools, [None, *_POOLS])
     return _assembly.assemble(
         VGG.card,

@@ -56,7 +56,7 @@ def export_tflite(
             float arrays (samples,) or (clips, samples), of all kinds that will be heard. Silence is added if there is
             none.
         labels: the tags in output order, or the name of a list in `tfmusictag.vocabulary`; by default those that the
-            layer `tags` of the model carries.
+            layer `tags` of the model carries, and no others where it does.
         sample_rate: of the waveform, in Hz; by default that of the model's front-end.
         output: the layer whose output the file gives in place of tags, such as `"embedding"`; it has no labels then.
         name, description, version, author, licence: text for the metadata. By default the model's name, a sentence,
@@ -176,12 +176,20 @@ def _rate(model, sample_rate):
 
 
 def _labels(model, labels, classes):
-    labels = _model.labels(model) if labels is None else labels
+    own = _model.labels(model)
+    labels = own if labels is None else labels
     if labels is None:
         raise ValueError(
             f"`labels` must be given, a tag for each of the {classes} outputs: the model carries none; received None."
         )
-    return vocabulary.resolve(labels, classes)
+    found = vocabulary.resolve(labels, classes)
+    for index, (theirs, received) in enumerate(zip(own or found, found, strict=False)):
+        if received != theirs:
+            raise ValueError(
+                f"`labels` must be None with {model.name!r}, which names its tags, or the same: tag {index} is "
+                f"{theirs!r}; received {received!r}."
+            )
+    return found
 
 
 def _no_labels(labels, output):

@@ -12,15 +12,27 @@ def is_power_of_two(value):
     return isinstance(value, (int, np.integer)) and value > 0 and value & (value - 1) == 0
 
 
+def positive(argument, received, rule="positive"):
+    """Returns `received`; ValueError with the rule where it is no finite number above 0."""
+    known = isinstance(received, (int, float, np.number)) and not isinstance(received, bool)
+    if not (known and 0 < received < np.inf):
+        raise ValueError(f"`{argument}` must be {rule}; received {received!r}.")
+    return received
+
+
 class Scattering(_frontend.Frontend):
     """The common part of `Scattering1D` and `TimeFrequencyScattering`, which document the arguments."""
 
     def __init__(self, J, Q, T, stride, implementation, global_average, learnable, sample_rate, kwargs):
         super().__init__(kwargs)
-        Q = (Q, 1) if isinstance(Q, (int, np.integer)) else tuple(Q)
+        if isinstance(Q, (int, np.integer)):
+            Q = (Q, 1)
+        elif hasattr(Q, "__iter__"):
+            Q = tuple(Q)
         if not isinstance(J, (int, np.integer)) or J < 1:
             raise ValueError(f"`J` must be a whole number of at least 1, in octaves; received {J!r}.")
-        if len(Q) != 2 or not all(isinstance(value, (int, np.integer)) and value >= 1 for value in Q):
+        pair = isinstance(Q, tuple) and len(Q) == 2
+        if not pair or not all(isinstance(value, (int, np.integer)) and value >= 1 for value in Q):
             raise ValueError(f"`Q` must be one or two integers of at least 1, in wavelets an octave; received {Q!r}.")
         if T not in (None, "global") and not is_power_of_two(T):
             raise ValueError(f"`T` must be None, 'global' or a power of two, in samples; received {T!r}.")

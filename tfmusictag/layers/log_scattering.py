@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from tfmusictag.layers import _frontend
+from tfmusictag.layers import _frontend, _scattering
 from tfmusictag.layers.scattering_1d import Scattering1D
 
 
@@ -37,9 +37,7 @@ class LogScattering(_frontend.Frontend):
         **kwargs,
     ):
         super().__init__(kwargs)
-        if not log_floor > 0:
-            raise ValueError(f"`log_floor` must be positive; received {log_floor!r}.")
-        self.log_floor = log_floor
+        self.log_floor = _scattering.positive("log_floor", log_floor)
         self._scattering = Scattering1D(
             J=J,
             Q=Q,

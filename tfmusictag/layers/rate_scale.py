@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from tfmusictag import errors
-from tfmusictag.layers import _frontend
+from tfmusictag.layers import _frontend, _scattering
 from tfmusictag.layers.scattering_1d import Scattering1D
 from tfmusictag.layers.time_frequency_scattering import TimeFrequencyScattering
 
@@ -80,8 +80,8 @@ class RateScale(_frontend.Frontend):
         self.spin_per = spin_per
         self.normalized = bool(normalized)
         self.average_bands = bool(average_bands)
-        if log_floor is not None and not log_floor > 0:
-            raise ValueError(f"`log_floor` must be positive or None; received {log_floor!r}.")
+        if log_floor is not None:
+            _scattering.positive("log_floor", log_floor, "positive or None")
         self.log_floor = log_floor
         along_time = {
             "J": J,

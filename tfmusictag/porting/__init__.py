@@ -13,6 +13,7 @@ __getattr__, __dir__ = lazy_attributes(
         "Wheel": "wheel",
         "bundled": None,
         "cache": None,
+        "check_frontend": "weights",
         "fetch_preset": "weights",
         "hdf5": None,
         "load_weights": "weights",

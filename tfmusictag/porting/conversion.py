@@ -103,7 +103,7 @@ class Map:
         return scope.replace("*", name) if "*" in scope else f"{scope}{self.separator}{name}"
 
 
-def convert(model, arrays, names, *, include_top=True):
+def convert(model, arrays, names, *, include_top=True, sizes=()):
     """Fills a model with the arrays of a file; nothing is assigned unless all fits.
 
     Args:
@@ -112,6 +112,7 @@ def convert(model, arrays, names, *, include_top=True):
         names: a `Map`.
         include_top: False leaves the classifier as it is, whatever the file has for it. With True, a classifier that
             the project's files do not have is set to zeros, with a warning: every score is 0.5 until it is trained.
+        sizes: the application's arguments that shapes depend on, which are named where some differ.
 
     Raises:
         ModelError: "mismatched_weights", a weight without an array, an array without a weight, or another shape;
@@ -126,7 +127,7 @@ def convert(model, arrays, names, *, include_top=True):
         belongs = names.names_of(name)
         rest = {key: array for key, array in rest.items() if not belongs(key)}
 
-    found, problems = [], _Problems()
+    found, problems = [], _Problems(sizes)
     for layer in layers:
         if layer.name in names.kept or (layer.name == CLASSIFIER and not include_top):
             continue
@@ -190,13 +191,16 @@ def _find(layer, weight, names, rest, found, problems):
         problems.shapes.append(f"{label} needs {shape}, {source} has {has}{gives}")
         if layer.name == CLASSIFIER and array.ndim == 1:
             problems.hint = f" A model of the file's classes is built with classes={array.shape[0]}."
+        elif layer.name != CLASSIFIER:
+            problems.resized = True
     else:
         found.append((weight, array, source))
 
 
 class _Problems:
-    def __init__(self):
-        self.lacking, self.surplus, self.shapes, self.hint = [], [], [], ""
+    def __init__(self, sizes):
+        self.sizes = sizes
+        self.lacking, self.surplus, self.shapes, self.hint, self.resized = [], [], [], "", False
 
     def text(self):
         kinds = (
@@ -205,7 +209,9 @@ class _Problems:
             ("shapes", self.shapes),
         )
         text = "; ".join(f"{what}: {_listed(entries)}" for what, entries in kinds if entries)
-        return text and f"{text}.{self.hint}"
+        sizes = self.sizes if self.resized else ()
+        hint = f" Models of other sizes are built with other values of {', '.join(sizes)}." if sizes else ""
+        return text and f"{text}.{self.hint}{hint}"
 
 
 def _listed(entries):

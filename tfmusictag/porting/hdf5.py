@@ -264,11 +264,16 @@ def _compare(path, found, expected):
     missing = [name for name in expected if name not in found and _is_variable(name)]
     surplus = [name for name in found if name not in expected and not _is_training(name)]
     behind, own = _front_ends(surplus), _front_ends(name for name in expected if name not in found)
-    if behind and own:
+    whole = bool(behind) and not _front_ends(expected)  # of the model that has its front-end beside one that has none
+    if whole:
+        # Weights of the front-end itself, where it learns, are the model's to lack as well.
+        surplus = [name for name in surplus if _layer(name) not in behind.split(", ")]
+    elif behind and own:
         surplus = [name for name in surplus if _is_variable(name)]
     other = [name for name in expected if name in found and _is_variable(name) and found[name] != expected[name].shape]
     problems = [
         *([f"it was saved behind {behind} and the model begins with {own}"] if behind and own else []),
+        *([f"it was saved with its front-end, {behind}, and the model begins behind one"] if whole else []),
         *(
             f"layer {expected[x].layer!r} ({x}) needs the shape {expected[x].shape}, the file has {found[x]}"
             for x in other
@@ -278,14 +283,22 @@ def _compare(path, found, expected):
     ]
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        classes = {found[name][-1] for name in other if expected[name].layer == CLASSIFIER}
-        hint = f" A model of the file's classes is built with classes={classes.pop()}." if len(classes) == 1 else ""
+        hint = " A model with its front-end is built with include_frontend=True." if whole else ""
+        ends = [(found[name], expected[name]) for name in other if expected[name].layer == CLASSIFIER]
+        # A kernel may differ in what comes in alone.
+        classes = {theirs[-1] for theirs, ours in ends if theirs[-1:] != ours.shape[-1:]}
+        if len(classes) == 1:
+            hint += f" A model of the file's classes is built with classes={classes.pop()}."
         raise ModelError("mismatched_weights", f"{path} does not fit the model: {'; '.join(problems[:3])}{more}.{hint}")
 
 
 def _front_ends(paths):
     """Names the layers whose own records are among the paths: layers/<layer>/vars/<record>, or a part of a layer."""
-    return ", ".join(sorted({path.removeprefix("layers/").split("/")[0] for path in paths if not _is_variable(path)}))
+    return ", ".join(sorted({_layer(path) for path in paths if not _is_variable(path)}))
+
+
+def _layer(path):
+    return path.removeprefix("layers/").split("/")[0]
 
 
 def inspect_keras(path):

@@ -58,7 +58,18 @@ _UNMAPPED = {
 }
 
 
-def load_weights(model, weights, *, application, presets, kind, include_top=True, own_frontend=None, frontend=None):
+def load_weights(
+    model,
+    weights,
+    *,
+    application,
+    presets,
+    kind,
+    include_top=True,
+    own_frontend=None,
+    frontend=None,
+    sizes=(),
+):
     """Fills a Keras model with trained weights.
 
     If it raises, the model may be partly filled and should be dropped.
@@ -77,7 +88,10 @@ def load_weights(model, weights, *, application, presets, kind, include_top=True
             application without a map takes its own files alone.
         include_top: False for a model whose classifier is to be cut off: a file's need not fit.
         own_frontend, frontend: the layers from the waveform to the features that the application would have by itself
-            and that it has; None for either where there is no choice. Other projects' weights belong to the former.
+            and that it has, or wants where it is built without; None for either where there is no choice. Other
+            projects' weights belong to the former. A `.weights.h5` says which it belongs to, unless it was saved
+            without its front-end: such a file is not compared.
+        sizes: the application's arguments that shapes depend on, for the message where another project's differ.
 
     Raises:
         ValueError: `weights` is neither a preset nor a path, or comes without the part of it that is wanted.
@@ -89,7 +103,7 @@ def load_weights(model, weights, *, application, presets, kind, include_top=True
     weights = os.fspath(weights)
     names = _map(kind)
     if weights in presets:
-        _check_frontend(weights, own_frontend, frontend)
+        check_frontend(weights, own_frontend, frontend)
         if isinstance(presets[weights].source, bundled.Bundled):
             _load_file(model, os.fspath(bundled.path(presets[weights].source)))
         else:
@@ -103,8 +117,8 @@ def load_weights(model, weights, *, application, presets, kind, include_top=True
         _load_file(model, path)
     else:
         arrays = _read_foreign(path, part, application, presets, names)
-        _check_frontend(weights, own_frontend, frontend)
-        conversion.convert(model, arrays, names, include_top=include_top)
+        check_frontend(weights, own_frontend, frontend)
+        conversion.convert(model, arrays, names, include_top=include_top, sizes=sizes)
 
 
 def num_classes(weights, *, application, presets, kind):
@@ -189,8 +203,8 @@ def _instead(application, names):
     return f"{_INSTEAD}; {application} also takes {names.project}."
 
 
-def _check_frontend(weights, own, chosen):
-    """Refuses other projects' weights behind another front-end than that which they were trained behind."""
+def check_frontend(weights, own, chosen):
+    """Refuses weights behind another front-end than that which they were trained behind, where no file says so."""
     if own is None or chosen is None:
         return
     theirs, ours = ((type(layer).__name__, _settings(layer)) for layer in (own, chosen))
