@@ -59,6 +59,17 @@ def made(tracks=4, facts=None, seed=0):
     return evaluation.Predictions(ids, TAGS, rng.random((tracks, 3)), np.eye(tracks, 3), facts or {})
 
 
+def test_sound_that_is_not_finite_gets_no_scores():
+    """Networks with a ReLU may give some."""
+    sound = {"audio": np.full((2, 2_000), 0.1), "tags": np.eye(2, 3), "track_id": ["a", "b"]}
+    sound["audio"][1, 9] = np.nan
+    with pytest.raises(ValueError, match="`tracks` must hold sound .*`audio` of track 'b' must be finite .*; 1 values"):
+        predicted(tf.data.Dataset.from_tensor_slices(sound), tags=TAGS)
+    sound = {"features": sound.pop("audio").reshape(2, 100, 20), **sound}
+    with pytest.raises(ValueError, match="`features` of track 'b' must be finite; 1 values are not, the first nan"):
+        predicted(tf.data.Dataset.from_tensor_slices(sound), tags=TAGS, sample_rate=None, num_samples=None)
+
+
 # --- from chunks to tracks ----------------------------------------------------------------------------------------
 
 

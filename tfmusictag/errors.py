@@ -5,7 +5,7 @@ import os
 import re
 
 # Of an error in a pipeline TensorFlow hands on the traceback, as text; this is its last line.
-_IN_PIPELINE = re.compile(r"^tfmusictag\.errors\.AudioError: (.*)$", re.MULTILINE)
+_IN_PIPELINE = re.compile(r"^tfmusictag\.errors\.(AudioError|TrackError): (.*)$", re.MULTILINE)
 
 
 class TfmusictagError(Exception):
@@ -18,6 +18,10 @@ class TfmusictagError(Exception):
 
 class AudioError(TfmusictagError):
     """One input cannot be tagged: missing, not audio, empty, not finite, truncated under `strict`."""
+
+
+class TrackError(AudioError):
+    """One track of a dataset cannot be used; it is no file, so that the text names it."""
 
 
 class ModelError(TfmusictagError):
@@ -42,17 +46,17 @@ def came(received, allowed):
 
 @contextlib.contextmanager
 def decoded(argument):
-    """Raises, in place of TensorFlow's error with a traceback as its text, a ValueError that names the file."""
+    """Raises, in place of TensorFlow's error with a traceback as its text, a ValueError that names file or track."""
     try:
         yield
     except Exception as error:
         found = _IN_PIPELINE.search(str(error))
         if found is None:
             raise
-        raise ValueError(
-            f"`{argument}` must hold files that can be decoded; `tfmusictag records build` leaves others out. "
-            f"{found[1]}."
-        ) from error
+        kind, text = found.groups()
+        rule = "files that can be decoded; `tfmusictag records build` leaves others out."
+        rule = "sound that can be used;" if kind == TrackError.__name__ else rule
+        raise ValueError(f"`{argument}` must hold {rule} {text.removesuffix('.')}.") from error
 
 
 def missing_extra(package, extra):
