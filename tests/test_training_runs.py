@@ -546,6 +546,7 @@ def test_a_folder_of_another_run_or_of_other_files(finished, stored, tmp_path):
         ({"split": "trian"}, "`split` must be one of .*; received 'trian'. Did you mean 'train'"),
         ({"validation": "valid"}, "`validation` must be one of .*; received 'valid'. Did you mean 'validation'"),
         ({"seed": -1}, "`seed` must be a whole number of at least 0; received -1"),
+        ({"report": "x"}, "`report` must be True, False, or what is called with each line; received 'x'"),
         ({"freeze": "embeding"}, "`freeze` must be one of .*Did you mean 'embedding'"),
         ({"devices": 9}, "`devices` must be None, names, or a number of GPUs, of which there are .*; received 9"),
         ({"arguments": {**TINY, "classes": 4}}, "`classes` must be the number of tags of the data, 3; received 4"),
@@ -686,6 +687,9 @@ def test_data_without_splits(tmp_path):
         train(tf.data.Dataset.range(3), tmp_path / "run")
 
 
+EMPTY = {"track_id": "", "audio": np.zeros(9, np.float32), "tags": np.zeros(3, np.int64)}
+
+
 def datasets_of(stored, **more):
     """Returns the tracks of records as a user's own tf.data.Datasets."""
     found = {split: tmt.pipelines.source(stored, split).tracks for split in ("train", "validation")}
@@ -727,6 +731,12 @@ def test_datasets_of_ones_own(stored, tmp_path):
         ({}, {"split": "trian"}, "`split` must be one of .*; received 'trian'. Did you mean 'train'"),
         ({}, {"validation": "valid"}, "`validation` must be one of .*; received 'valid'. Did you mean 'validation'"),
         ({}, {"tags": None}, "`data` must have tags with names; `tags` names those of tf.data.Datasets"),
+        ({}, {"tags": ["a", "b", "a"]}, r"`tags` must differ from each other; received more than once: \['a'\]"),
+        (
+            {"validation": tf.data.Dataset.from_tensors(EMPTY).take(0)},
+            {},
+            "`validation` must have tracks; 'validation'",
+        ),
         ({}, {"tags": TAGS[:2]}, "`tags` must name each of the 3 tags of the split 'train'; received 2"),
         ({"validation": 3}, {}, "a tf.data.Dataset of dictionaries .* for each split; 'validation' is 3"),
         (
@@ -739,6 +749,20 @@ def test_datasets_of_ones_own(stored, tmp_path):
 def test_datasets_that_are_refused(stored, tmp_path, more, options, words):
     with pytest.raises(ValueError, match=words):
         train(datasets_of(stored, **more), tmp_path / "run", **{"tags": TAGS, **options})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_track_whose_audio_is_not_finite_is_named(stored, tmp_path, split):
+    def broken(number, track):
+        return {**track, "audio": tf.where(number == 3, track["audio"] * np.nan, track["audio"])}
+
+    data = datasets_of(stored)
+    data[split] = data[split].enumerate().map(broken)
+    named = [track["track_id"] for track in data[split].as_numpy_iterator()][3].decode()
+    told = f"`data` must hold sound that can be used; `audio` of track '{named}' must be finite .* the first nan"
+    with pytest.raises(ValueError, match=told):
+        train(data, tmp_path / "run", tags=TAGS)
     assert not (tmp_path / "run").exists()
 
 
@@ -764,6 +788,38 @@ def test_tracks_that_are_all_alike(music, tmp_path):
     table["tags"] = [["low"]] * len(table)
     with pytest.raises(ValueError, match="must tell tracks apart; each of its 12 tracks has the same tags"):
         train(table, tmp_path / "run", audio_folder=music)
+
+
+@pytest.mark.parametrize("recipe", ["plain", "sample_cnn2017"])
+def test_validation_tracks_that_are_all_alike(music, tmp_path, recipe):
+    """Areas are undefined then, and a recipe that chooses by one would choose nothing; a loss can be had."""
+    table = rows()
+    table.loc[table["split"] == "validation", "tags"] = pd.Series([["low"]] * 20)
+    changes = {"epochs": 1, "batch_size": 4, "chunks": 1}
+    if recipe == "sample_cnn2017":
+        run = train(table, tmp_path / "run", recipe, changes, audio_folder=music)
+        assert (tmp_path / "run" / runs.BEST).exists()
+        assert run.validation is None
+        return
+    told = (
+        "`monitor` 'val_.*_auc' is of a tag that some tracks have and others have not; the split 'validation' has none"
+    )
+    with pytest.raises(ValueError, match=told):
+        train(table, tmp_path / "run", recipe, changes, audio_folder=music)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("value", [2, -1])
+def test_tags_that_are_neither_0_nor_1(stored, tmp_path, split, value):
+    data = datasets_of(stored)
+    spoilt = data[split].enumerate()
+    change = tf.constant([0, value, 0], tf.int64)
+    data[split] = spoilt.map(lambda number, track: {**track, "tags": tf.where(number == 5, change, track["tags"])})
+    told = f"`tags` of the split '{split}' must be 0 or 1; received {value} for 'high' of its track number 5"
+    with pytest.raises(ValueError, match=told):
+        train(data, tmp_path / "run", tags=TAGS)
+    assert not (tmp_path / "run").exists()
 
 
 def test_weights_of_another_model(finished, stored, tmp_path):

@@ -33,6 +33,7 @@ BEST, MODEL, CHECKPOINTS, BOARD = "best.keras", "model.keras", "checkpoints", "t
 LOGGED = ("epoch", "loss", "val_loss", "val_roc_auc", "val_pr_auc", "val_accuracy", "learning_rate", "seconds")
 _CLASSIFIER = "logits"  # the layer of every application whose width is the number of tags
 _EXCLUSIVE = "categorical_crossentropy"
+_AREAS = ("val_pr_auc", "val_roc_auc")
 _ADAPT_BATCHES = 64  # that a standardisation is estimated from
 _BAR_S = 0.1  # between two looks of a bar
 _PLACES = ("where.audio_folder=", "where.data_dir=")
@@ -120,6 +121,8 @@ def train(
     if precision not in PRECISIONS:
         raise errors.unknown_choice("precision", precision, PRECISIONS)
     seed = _arguments.whole("seed", seed, 0)
+    if not isinstance(report, bool) and not callable(report):
+        raise ValueError(f"`report` must be True, False, or what is called with each line; received {report!r}.")
     arguments = dict(arguments or {})
     strategy = _strategy(devices)
     card = applications.card(model)
@@ -183,6 +186,8 @@ class _Tracks:
                 "`data` must have tags with names; `tags` names those of tf.data.Datasets, and of a table that has no "
                 "`attrs['tags']`."
             )
+        if twice := sorted({tag for tag in self.tags if self.tags.count(tag) > 1}):
+            raise ValueError(f"`tags` must differ from each other; received more than once: {twice}.")
         try:  # an unknown split is told before any work
             self._validated = pipelines.source(self._of("validation", validation), validation, **where)
         except ValueError as error:
@@ -212,13 +217,28 @@ class _Tracks:
 
     def check(self, recipe):
         """Refuses what a loss cannot learn from."""
-        share = self.hot.mean(axis=0)
-        if not ((share > 0) & (share < 1)).any():
+        validated = _hot(self._validated)
+        if not len(validated):
+            raise ValueError(f"`validation` must have tracks; {self.validation!r} has none.")
+        for split, hot in ((self.split, self.hot), (self.validation, validated)):
+            wrong = np.argwhere((hot != 0) & (hot != 1))
+            if len(wrong):
+                track, tag = wrong[0]
+                raise ValueError(
+                    f"`tags` of the split {split!r} must be 0 or 1; received {hot[track, tag]:g} for {self.tags[tag]!r} "
+                    f"of its track number {track}."
+                )
+        if not _apart(self.hot).any():
             raise ValueError(f"`data` must tell tracks apart; each of its {len(self.hot)} tracks has the same tags.")
+        if recipe.monitor in _AREAS and not _apart(validated).any():
+            raise ValueError(
+                f"`monitor` {recipe.monitor!r} is of a tag that some tracks have and others have not; the split "
+                f"{self.validation!r} has none. 'val_loss' can be had of it."
+            )
         if recipe.loss != _EXCLUSIVE:
             return
-        for split, hot in ((self.split, self.hot), (self.validation, _hot(self._validated))):
-            wrong = np.flatnonzero(hot.sum(axis=1) != 1) if len(hot) else ()
+        for split, hot in ((self.split, self.hot), (self.validation, validated)):
+            wrong = np.flatnonzero(hot.sum(axis=1) != 1)
             if len(wrong):
                 raise ValueError(
                     f"`loss` {recipe.loss!r} takes tracks of one tag each; {len(wrong)} of {len(hot)} of the split "
@@ -275,6 +295,11 @@ class _Tracks:
         if self._info is not None:
             told["data_dir"] = os.path.realpath(self._info.data_dir)
         return told
+
+
+def _apart(hot):
+    """Tells of each tag whether some tracks have it and others have not."""
+    return (hot.mean(axis=0) > 0) & (hot.mean(axis=0) < 1)
 
 
 def _hot(source):
@@ -516,14 +541,12 @@ class _Training:
             for name, row, hot in zip(ids.numpy(), outputs, tags.numpy(), strict=True):
                 scores.setdefault(name, []).append(row)
                 targets[name] = hot
-        if not count:
-            raise ValueError(f"`validation` must have tracks; {self._tracks.validation!r} has none.")
         means = np.stack([np.mean(rows, axis=0, dtype=np.float64) for rows in scores.values()])
         hot = np.stack([targets[name] for name in scores])
         row = {"val_loss": total / count, "val_roc_auc": np.nan, "val_pr_auc": np.nan}
         row["val_accuracy"] = float((means.argmax(axis=1) == hot.argmax(axis=1)).mean())
         found = None  # where no tag tells two validation tracks apart, areas are undefined
-        if np.isfinite(means).all() and ((hot.mean(axis=0) > 0) & (hot.mean(axis=0) < 1)).any():
+        if np.isfinite(means).all() and _apart(hot).any():
             found = evaluation.evaluate(means, hot, self._tracks.tags)
             row |= {"val_roc_auc": found.roc_auc_macro, "val_pr_auc": found.pr_auc_macro}
         return row, found
