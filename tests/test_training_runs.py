@@ -533,6 +533,21 @@ def test_a_last_checkpoint_that_is_cut_short_or_changed_gives_way_to_the_one_bef
         )
 
 
+def test_no_flipped_bit_gets_past_the_checkpoint_before(tmp_path):
+    """Where an archive says what is in it; all bits take minutes."""
+    for epoch in (1, 2):
+        checkpoints.write(tmp_path, epoch, {"history": [0] * epoch}, {"model": [np.arange(4.0)], "none": None})
+    last = tmp_path / "epoch-00002.npz"
+    whole = last.read_bytes()
+    places = [*range(40), *range(whole.index(b"PK\x01\x02"), len(whole))]
+    for place in places:
+        for bit in range(8):
+            last.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            (told, arrays), damaged = checkpoints.latest(tmp_path)
+            assert len(told["history"]) == 2 - len(damaged)
+            np.testing.assert_array_equal(arrays["model"][0], np.arange(4.0))
+
+
 def test_checkpoints_that_are_all_damaged(stored, tmp_path, caplog):
     out, changes = tmp_path / "run", {**FAST, "epochs": 2}
     first = train(stored, out, changes=changes)
@@ -633,6 +648,7 @@ def test_a_folder_of_another_run_or_of_other_files(finished, stored, tmp_path):
         ({"split": "trian"}, "`split` must be one of .*; received 'trian'. Did you mean 'train'"),
         ({"validation": "valid"}, "`validation` must be one of .*; received 'valid'. Did you mean 'validation'"),
         ({"seed": -1}, "`seed` must be a whole number of at least 0; received -1"),
+        ({"seed": 5_000_000_000}, "`seed` must be at most 4294967295; received 5000000000"),
         ({"report": "x"}, "`report` must be True, False, or what is called with each line; received 'x'"),
         ({"freeze": "embeding"}, "`freeze` must be one of .*Did you mean 'embedding'"),
         ({"devices": ["GPU:7"]}, r"`devices` must .* names of \['CPU:0'.*; received \['GPU:7'\]"),

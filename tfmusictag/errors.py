@@ -40,8 +40,15 @@ def came(received, allowed):
 
     by_lower = {str(value).lower(): value for value in allowed}
     near = difflib.get_close_matches(str(received).lower(), by_lower, n=1, cutoff=0.5)
+    near = near or sorted((value for value in by_lower if _shortens(str(received).lower(), value)), key=len)
     hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     return f"received {received!r}.{hint}"
+
+
+def _shortens(text, value):
+    """Tells whether a text is a part of a value or its letters in order from the first on, as "bce" is."""
+    letters = iter(value)
+    return len(text) > 2 and (text in value or (text[0] == value[:1] and all(letter in letters for letter in text)))
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ _AREAS = ("val_pr_auc", "val_roc_auc")
 _ADAPT_BATCHES = 64  # that a standardisation is estimated from
 _BAR_S = 0.1  # between two looks of a bar
 _PLACES = ("where.audio_folder=", "where.data_dir=")
+_LAST_SEED = 2**32 - 1  # that NumPy takes
 _STRIDE = 1_000_003  # between the seeds of runs, so that their epochs do not meet
 logger = logging.getLogger("tfmusictag")
 
@@ -123,7 +124,8 @@ def train(
         raise ValueError("`changes` must be None with a Recipe, which has them already.")
     if precision not in PRECISIONS:
         raise errors.unknown_choice("precision", precision, PRECISIONS)
-    seed = _arguments.whole("seed", seed, 0)
+    if (seed := _arguments.whole("seed", seed, 0)) > _LAST_SEED:
+        raise ValueError(f"`seed` must be at most {_LAST_SEED}; received {seed}.")
     if not isinstance(report, bool) and not callable(report):
         raise ValueError(f"`report` must be True, False, or what is called with each line; received {report!r}.")
     strategy = _strategy(devices)
@@ -425,7 +427,7 @@ def _loss(recipe, tracks):
     if recipe.loss == "weighted_binary_crossentropy":
         return losses.WeightedBinaryCrossentropy(tracks.hot.mean(axis=0))
     if recipe.loss == "binary_focal_crossentropy":
-        return losses.BinaryFocalCrossentropy(alpha=0.25, gamma=2.0)
+        return losses.BinaryFocalCrossentropy(**recipe.focal)
     return {
         "binary_crossentropy": keras.losses.BinaryCrossentropy,
         _EXCLUSIVE: keras.losses.CategoricalCrossentropy,
