@@ -366,3 +366,23 @@ def test_runs_that_are_refused(change, message, stored, tmp_path):
     with pytest.raises(ValueError, match=message):
         evaluation.run(**options)
     assert not (tmp_path / "report").exists()
+
+
+def test_no_predictions_cannot_be_aligned():
+    with pytest.raises(ValueError, match="`predictions` must hold at least one; received none"):
+        evaluation.align([])
+
+
+def test_a_report_that_cannot_be_written_is_told_before_any_work(stored, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ValueError, match="`folder` must be one that can be written to; received .*/file/new, and .*file"
+    ):
+        evaluation.run(None, stored, tmp_path / "file" / "new")
+    for options, words in (
+        ({"seed": -1}, "`seed` must be"),
+        ({"single_label": "no"}, "`single_label` must be True or"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            evaluation.run(Loudness(), stored, tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()

@@ -3,7 +3,7 @@
 import os
 import warnings
 
-from tfmusictag.errors import missing_extra, printable
+from tfmusictag.errors import missing_extra, printable, unknown_choice
 
 _DOTS_PER_INCH = 120
 
@@ -55,6 +55,19 @@ def new_figure(width, height):
     except ImportError as error:
         raise missing_extra("matplotlib", "plot") from error
     return Figure(figsize=(width, height), layout="constrained", dpi=_DOTS_PER_INCH)
+
+
+def check_ending(path):
+    """Refuses, before any work, a picture whose ending is of no format.
+
+    Raises:
+        ValueError: such an ending.
+        ImportError: matplotlib is not installed.
+    """
+    known = sorted(new_figure(1, 1).canvas.get_supported_filetypes())
+    ending = os.path.splitext(path)[1].removeprefix(".").lower()
+    if ending and ending not in known:  # without one it is the first of all, PNG
+        raise unknown_choice(f"ending of {os.fspath(path)}", ending, known)
 
 
 def save(figure, path):
