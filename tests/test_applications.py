@@ -151,6 +151,16 @@ def test_a_wrong_width_is_named(name, argument, width):
         ("vgg", {"input_shape": (1000,), "pools": "msd"}, "at least 64 frames, .*; received 2"),
         ("vgg", {"input_shape": (None,)}, "a fixed number of frames, which are flattened; received None"),
         ("fcn", {"weights": "msd"}, "`weights` must be None or a path, there being no preset; received 'msd'"),
+        (
+            "sample_cnn",
+            {"weights": "techniqes"},
+            r"must be None, one of \['techniques', 'ensembles'\] or a path; .* Did you mean 'techniques'",
+        ),
+        (
+            "musicnn",
+            {"weights": "techniqus"},
+            r"one of \['mtat', .*'ensembles'\] or a path; .* Did you mean 'techniques'",
+        ),
         ("fcn", {"input_shape": (True,)}, r"`input_shape` must be a shape like .*; received \(True,\)"),
         ("fcn", {"input_shape": (2.0,)}, r"`input_shape` must be a shape like .*; received \(2.0,\)"),
         ("frame_level", {"shapes": ["one"]}, r"`shapes` must be one of .*; received \['one'\]"),

@@ -524,6 +524,11 @@ def test_resume_needs_a_file(run, stub, songs):
         ("tag a.wav --pad zeros", "`--pad` must be one of ['repeat', 'zero']; received 'zeros'. Did you mean 'zero'?"),
         ("tag a.wav --aggregate avg", "`--aggregate` must be one of ['mean', 'max']; received 'avg'."),
         ("tag a.wav --runtime kears", "`--runtime` must be one of .* received 'kears'. Did you mean 'keras'?"),
+        ("tag a.wav --labels magnatagatun_top50", "with a tag a line; received .*Did you mean 'magnatagatune_top50'"),
+        (
+            "train --data x --model fcn --out y --seed 5000000000",
+            "--seed: must be a whole number from 0, at most 4294967295; received '5000000000'",
+        ),
         ("tag a.wav --top -1", "--top: must be a whole number from 0; received '-1'"),
         ("tag a.wav --top 1.5", "--top: must be a whole number from 0; received '1.5'"),
         ("tag a.wav --threads 0", "--threads: must be a whole number above 0; received '0'"),

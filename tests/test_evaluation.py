@@ -305,3 +305,26 @@ def test_arrays_are_evaluated_without_tensorflow():
     )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"scores": [[1, 2, 3], [1, 2]]}, "`scores` must be numbers in rows of one length; received"),
+        ({"targets": [[1, 0, 0], [0, 1]]}, "`targets` must be numbers in rows of one length; received"),
+        ({"thresholds": [1, [2, 3]]}, "`thresholds` must be numbers in rows of one length; received"),
+        ({"draws": 3, "seed": -1}, "`seed` must be a whole number of at least 0; received -1"),
+        ({"draws": 3, "seed": 1.5}, "`seed` must be a whole number of at least 0; received 1.5"),
+        ({"tags": "magnatagatune_top5"}, "`tags` must be one of .* Did you mean 'magnatagatune_top50'"),
+        ({"single_label": "no"}, "`single_label` must be True or False; received 'no'"),
+    ],
+)
+def test_arguments_that_are_refused_by_their_names(options, words):
+    given = {"scores": np.eye(3), "targets": np.eye(3), **options}
+    with pytest.raises(ValueError, match=words):
+        evaluation.evaluate(given.pop("scores"), given.pop("targets"), **given)
+
+
+def test_a_seed_of_a_comparison_is_checked():
+    with pytest.raises(ValueError, match="`seed` must be a whole number of at least 0; received -1"):
+        evaluation.compare(np.eye(3), np.eye(3), np.eye(3), seed=-1)

@@ -59,6 +59,17 @@ def made(tracks=4, facts=None, seed=0):
     return evaluation.Predictions(ids, TAGS, rng.random((tracks, 3)), np.eye(tracks, 3), facts or {})
 
 
+def test_sound_that_is_not_finite_gets_no_scores():
+    """Networks with a ReLU may give some."""
+    sound = {"audio": np.full((2, 2_000), 0.1), "tags": np.eye(2, 3), "track_id": ["a", "b"]}
+    sound["audio"][1, 9] = np.nan
+    with pytest.raises(ValueError, match="`tracks` must hold sound .*`audio` of track 'b' must be finite .*; 1 values"):
+        predicted(tf.data.Dataset.from_tensor_slices(sound), tags=TAGS)
+    sound = {"features": sound.pop("audio").reshape(2, 100, 20), **sound}
+    with pytest.raises(ValueError, match="`features` of track 'b' must be finite; 1 values are not, the first nan"):
+        predicted(tf.data.Dataset.from_tensor_slices(sound), tags=TAGS, sample_rate=None, num_samples=None)
+
+
 # --- from chunks to tracks ----------------------------------------------------------------------------------------
 
 
@@ -355,3 +366,23 @@ def test_runs_that_are_refused(change, message, stored, tmp_path):
     with pytest.raises(ValueError, match=message):
         evaluation.run(**options)
     assert not (tmp_path / "report").exists()
+
+
+def test_no_predictions_cannot_be_aligned():
+    with pytest.raises(ValueError, match="`predictions` must hold at least one; received none"):
+        evaluation.align([])
+
+
+def test_a_report_that_cannot_be_written_is_told_before_any_work(stored, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ValueError, match="`folder` must be one that can be written to; received .*/file/new, and .*file"
+    ):
+        evaluation.run(None, stored, tmp_path / "file" / "new")
+    for options, words in (
+        ({"seed": -1}, "`seed` must be"),
+        ({"single_label": "no"}, "`single_label` must be True or"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            evaluation.run(Loudness(), stored, tmp_path / "new", **options)
+    assert not (tmp_path / "new").exists()

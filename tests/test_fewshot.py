@@ -707,3 +707,53 @@ def test_what_is_not_fitted_says_so():
 )
 def test_sample_rates(method, rate):
     assert method.sample_rate == rate
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda: fewshot.SmallCNN("timbre_few", epochs=0), "`epochs` must be a whole number of at least 1; received 0"),
+        (lambda: fewshot.SmallCNN("timbre_few", epochs=-3), "`epochs` must be .*; received -3"),
+        (lambda: fewshot.SmallCNN("timbre_few", batch_size=0), "`batch_size` must be .*; received 0"),
+        (lambda: fewshot.SmallCNN("timbre_few", hop_s=-1), "`hop_s` must be a positive number; received -1"),
+        (lambda: fewshot.PrototypicalNetwork("timbre_few", hop_s=-1), "`hop_s` must be a positive number; received -1"),
+        (lambda: fewshot.RandomFeatures(folds=0), "`folds` must be a whole number of at least 2; received 0"),
+        (lambda: fewshot.RandomFeatures(classifier="svn"), "received 'svn'. Did you mean 'svm'"),
+        (lambda: fewshot.Probe(head="mpl"), "received 'mpl'. Did you mean 'mlp'"),
+    ],
+)
+def test_arguments_are_checked_before_any_work(made, words):
+    with pytest.raises(ValueError, match=words):
+        made().fit([np.ones(100, np.float32)] * 2, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda: fewshot.Probe(head="mpl"), "received 'mpl'. Did you mean 'mlp'"),
+        (lambda: fewshot.Probe(epochs=0), "`epochs` must be a whole number of at least 1; received 0"),
+        (lambda: fewshot.Probe(learning_rates=()), r"`learning_rates` must have one at least; received \(\)"),
+        (lambda: fewshot.Probe(learning_rates=(-1,)), "`learning_rates` must be a positive number; received -1"),
+        (lambda: fewshot.Probe(validation=0), "`validation` must be a share above 0; received 0"),
+        (lambda: fewshot.Probe(validation=1.0), "`validation` must be from 0 to less than 1; received 1.0"),
+        (lambda: fewshot.RandomFeatures(folds=1), "`folds` must be a whole number of at least 2; received 1"),
+    ],
+)
+def test_arguments_are_checked_with_features_too(made, words):
+    features = list(np.random.default_rng(0).normal(size=(12, 4)))
+    with pytest.raises(ValueError, match=words):
+        made().fit_features(features, ["a", "b"] * 6)
+
+
+@pytest.mark.parametrize("hidden", [0, 2.5])
+def test_units_of_the_random_layer_are_checked(hidden):
+    with pytest.raises(ValueError, match=f"`hidden` must be a whole number of at least 1; received {hidden}"):
+        fewshot.ExtremeLearningMachine(hidden=hidden).fit(np.eye(4), ["a", "b"] * 2)
+
+
+@pytest.mark.parametrize("kind", [fewshot.SmallCNN, fewshot.PrototypicalNetwork])
+def test_what_is_learnt_and_not_finite_ends_the_training(kind):
+    more = {"epochs": 3} if kind is fewshot.SmallCNN else {"patience": 2}
+    method = kind("timbre_few", arguments=TIMBRE, learning_rate=1e30, clip_norm=None, **more)
+    with pytest.raises(FloatingPointError, match="is not finite in epoch [123]. A lower `learning_rate` may help"):
+        method.fit(*clips(44_100, 2, seed=0))

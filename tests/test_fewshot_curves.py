@@ -219,3 +219,9 @@ def test_a_dataset_that_tfds_has_built(tmp_path):
     table = fewshot.run("rendered_music/tiny", ["mfcc"], examples=(1, 8), repeats=2, data_dir=tmp_path)
     assert table["examples"].tolist() == [1, 1, 8, 8]
     assert table["accuracy"].mean() > 0.2  # chance is 0.1
+
+
+def test_a_picture_of_an_unknown_format_is_told_before_any_work(tmp_path):
+    pytest.importorskip("matplotlib", reason="pictures want the extra `plot`")
+    with pytest.raises(ValueError, match=r"must end in one of .*'png'.*; received '.*x.pgn'"):
+        fewshot.run(tmp_path, ["mfcc"], picture_path=tmp_path / "x.pgn")

@@ -159,6 +159,17 @@ def test_any_value_can_be_changed():
     assert training.recipe("won2020").epochs == 200
 
 
+FOCUSED = {"loss": "binary_focal_crossentropy"}
+
+
+def test_the_focal_loss_has_the_recipe_s_values():
+    """Other losses have none, as runs that were begun before there were some."""
+    assert "focal" not in training.recipe("bour2021").values
+    for changes, expected in (({}, (0.25, 2.0)), ({"focal.alpha": 0.5, "focal.gamma": 1}, (0.5, 1))):
+        loss = runs._loss(training.recipe("bour2021", changes={**FOCUSED, **changes}), None)
+        assert (loss.alpha, loss.gamma) == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -201,6 +212,18 @@ def test_any_value_can_be_changed():
         ({"name": "jtfs", "changes": {"stages.0.optimizer.l2_on": "kernel"}}, "Did you mean 'kernels'"),
         ({"name": "jtfs", "changes": {"penalty.on": "kernel"}}, "`penalty.on of recipe jtfs` .*Did you mean 'kernels'"),
         ({"name": "jtfs", "changes": {"penalty.clipped": 1}}, "`penalty.clipped of recipe jtfs` must be True or False"),
+        ({"name": "bour2021", "changes": {"schedule.name": [1]}}, r"`schedule.name of .* received \[1\]"),
+        ({"name": "jtfs", "changes": {"loss": "weighted"}}, "Did you mean 'weighted_binary_crossentropy'"),
+        ({"name": "jtfs", "changes": {"loss": "bce"}}, "Did you mean 'binary_crossentropy'"),
+        ({"name": "jtfs", "changes": {"penalty": []}}, r"`penalty of recipe jtfs` must be a table; received \[\]"),
+        ({"name": "jtfs", "changes": {"restarts.patience": 3}}, r"and not both; received .* and \{'patience': 3\}"),
+        (
+            {"name": "jtfs", "changes": {"focal.alpha": 0.5}},
+            "`focal` goes with `loss` 'binary_focal_crossentropy'; rec",
+        ),
+        ({"name": "jtfs", "changes": {**FOCUSED, "focal.alpha": 1}}, "`focal.alpha of recipe jtfs` must be from 0 to"),
+        ({"name": "jtfs", "changes": {**FOCUSED, "focal.gamma": -1}}, "`focal.gamma` of recipe jtfs must be a number"),
+        ({"name": "jtfs", "changes": {**FOCUSED, "focal.beta": 1}}, "`focal of recipe jtfs` must be one of .*'beta'"),
         ({"name": "jtfs", "changes": {"penalty": {"l2": "x"}}}, "`penalty.l2` of recipe jtfs must be a number"),
     ],
 )

@@ -220,6 +220,24 @@ def test_a_wrong_waveform_or_rate_is_told():
         perturbing.mp3(np.ones(10), 15_000, 32)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 2e6, 1e300])
+def test_a_waveform_that_is_no_sound_is_told(value):
+    waveform = np.full(2_000, 0.1)
+    waveform[5] = value
+    for name, strength in [("clean", None), ("mp3", 16), *((name, held[0]) for name, held in GRID.items())]:
+        with pytest.raises(ValueError, match=r"`waveform` must be finite and within ±1e\+06, .* at sample 5"):
+            perturbing.perturb(waveform, RATE, name, strength)
+
+
+def test_mp3_clips_what_is_beyond_full_scale():
+    """Unclipped, such samples end the process."""
+    waveform = 0.1 * signals.noise(RATE, seed=1)
+    waveform[5] = 1e6
+    clipped = np.clip(waveform, -1, 1)
+    for kbps in (8, 16):
+        np.testing.assert_array_equal(perturbing.mp3(waveform, RATE, kbps), perturbing.mp3(clipped, RATE, kbps))
+
+
 # --- models -------------------------------------------------------------------------------------------------------
 
 
@@ -466,3 +484,34 @@ def test_tracks_without_a_rate_or_without_waveforms_are_refused(tmp_path):
     sound["features"] = sound.pop("audio").reshape(2, 100, 20)
     with pytest.raises(ValueError, match="`tracks` must hold waveforms, which can be perturbed; they hold features"):
         ran(tf.data.Dataset.from_tensor_slices(sound), tmp_path, tags=TAGS)
+
+
+@pytest.mark.parametrize("value", [np.nan, 2e6])
+def test_a_track_that_is_no_sound_is_named(value, tmp_path):
+    """Before any perturbation."""
+    audio = np.full((3, 2_000), 0.1, np.float32)
+    audio[1, 7] = value
+    tracks = tf.data.Dataset.from_tensor_slices({"audio": audio, "tags": np.eye(3), "track_id": ["a", "b", "c"]})
+    told = (
+        r"`tracks` must hold sound that can be used; `audio` of track 'b' must be finite and within ±1e\+06, .* first "
+    )
+    for grid in ({"pitch_shift": (1,)}, {"mp3": (16,)}):
+        with pytest.raises(ValueError, match=told):
+            ran(tracks, tmp_path / next(iter(grid)), grid=grid, tags=TAGS)
+
+
+def test_a_track_that_cannot_be_perturbed_is_named(tmp_path):
+    tracks = tf.data.Dataset.from_generator(
+        lambda: (
+            {"audio": np.zeros(size), "tags": [1, 0, 0], "track_id": name} for name, size in {"a": 9, "b": 0}.items()
+        ),
+        output_signature={
+            "audio": tf.TensorSpec((None,)),
+            "tags": tf.TensorSpec((3,)),
+            "track_id": tf.TensorSpec((), tf.string),
+        },
+    )
+    with pytest.raises(
+        ValueError, match=r"`tracks` must hold sound .*; track 'b': `waveform` must be \(samples,\), of one"
+    ):
+        ran(tracks, tmp_path, grid={}, tags=TAGS)

@@ -195,10 +195,15 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import tfmusictag as tmt
 
-def train(out, devices, report=False):
-    return tmt.train("temporal_cnn", sys.argv[1], "won2020", out=f"{sys.argv[2]}/{out}", devices=devices, report=report,
-                     changes={"epochs": 3, "batch_size": 12, "chunks": 1, "stages.0.epochs": 1}, sample_rate=16_000,
-                     arguments={"onset_frames": [6], "pattern_frames": [46], "dropout": 0.0}).history
+def train(out, devices, report=False, data=sys.argv[1], batch_size=12, **where):
+    return tmt.train("temporal_cnn", data, "won2020", out=f"{sys.argv[2]}/{out}", devices=devices, report=report,
+                     changes={"epochs": 3, "batch_size": batch_size, "chunks": 1, "stages.0.epochs": 1},
+                     arguments={"onset_frames": [6], "pattern_frames": [46], "dropout": 0.0}, sample_rate=16_000,
+                     **where).history
+
+def plain(track):
+    audio = tf.cast(tf.io.decode_raw(track["pcm_int16"], tf.int16), tf.float32) / 32_768.0
+    return {"track_id": track["track_id"], "tags": track["tags"], "audio": audio}
 
 def stop(row):
     if row["epoch"] == 2:
@@ -210,8 +215,17 @@ try:
     train("stopped", both, stop)
 except KeyboardInterrupt:
     histories.append(train("stopped", both))
+found = {split: tmt.pipelines.source(sys.argv[1], split).tracks.map(plain) for split in ("train", "validation")}
+for number, tracks in enumerate((9, 11)):  # of a last batch one is over, and it is all or a third of it
+    data = {**found, "train": found["train"].take(tracks)}
+    histories.append(train(f"over{number}", both, data=data, batch_size=4, tags=["low", "high", "odd"]))
 for history in histories:
     print(history.drop(columns="seconds").to_json(orient="values", double_precision=15))
+for batch_size in (1, 5):
+    try:
+        train("refused", both, batch_size=batch_size)
+    except ValueError as error:
+        print(error)
 """
 
 
@@ -220,10 +234,27 @@ def test_two_devices_learn_what_one_does_and_are_gone_on_with(stored, tmp_path):
     finished = subprocess.run(
         [sys.executable, "-c", DEVICES, stored, tmp_path], capture_output=True, text=True, check=True
     )
-    one, two, stopped = (np.array(json.loads(line)) for line in finished.stdout.splitlines())
+    *lines, single, odd = finished.stdout.splitlines()
+    one, two, stopped, *over = (np.array(json.loads(line)) for line in lines)
+    assert single == "`batch_size` must be a multiple of the 2 devices; received 1. 2 is one."
+    assert odd == "`batch_size` must be a multiple of the 2 devices; received 5. 4 is one."
+    assert not (tmp_path / "refused").exists()
+    for history in over:
+        assert np.isfinite(history[:, 1:6]).all()
     assert one[0, 1] > one[2, 1]
     np.testing.assert_allclose(two, one, rtol=1e-4)  # float32: gradients of halves are summed, and Adam divides by them
     np.testing.assert_array_equal(stopped, two)
+
+
+def test_of_a_last_batch_what_devices_cannot_share_is_left_out(stored):
+    tracks = runs._Tracks(stored, "train", "validation", {"sample_rate": RATE})
+    model = tmt.create("sample_cnn", classes=3, **TINY)
+    for devices, batch_size, sizes in ((1, 5, [5, 5, 2]), (2, 8, [8, 4]), (5, 5, [5, 5]), (7, 7, [7]), (8, 16, [8])):
+        recipe = tmt.training.recipe("plain", changes={"batch_size": batch_size})
+        batches = tracks.batches(model, recipe, 0, (), devices=devices)
+        assert [len(inputs) for inputs, _ in batches] == sizes
+        assert [len(tags) for _, tags in batches] == sizes
+        assert int(batches.cardinality()) == len(sizes)
 
 
 def test_half_precision(stored, tmp_path):
@@ -293,15 +324,71 @@ def test_tags_that_exclude_each_other_of_a_model_whose_own_do_not(exclusive, tmp
 
 
 def test_fine_tuning_leaves_what_is_frozen(finished, stored, tmp_path):
+    """The classifier goes on from where it was: at a rate of 0 it stays there."""
     weights = os.path.join(finished[0].folder, runs.MODEL)
-    run = train(stored, tmp_path / "run", weights=weights, freeze="embedding", changes={**FAST, "epochs": 1})
-    before = {layer.name: layer.get_weights() for layer in finished[0].model.layers}
-    changed = [
-        layer.name
-        for layer in run.model.layers
-        if any((new != old).any() for new, old in zip(layer.get_weights(), before[layer.name], strict=True))
+    for rate, expected in ((0.01, ["logits"]), (0.0, [])):
+        changes = {**FAST, "epochs": 1, "restarts.optimizer.learning_rate": rate}
+        run = train(stored, tmp_path / str(rate), weights=weights, freeze="embedding", changes=changes)
+        assert changed(finished[0].model, run.model) == expected
+
+
+def changed(before, after):
+    """Returns the names of the layers whose weights differ, of two models alike."""
+    return [
+        new.name
+        for old, new in zip(before.layers, after.layers, strict=True)
+        if any((ours != theirs).any() for ours, theirs in zip(new.get_weights(), old.get_weights(), strict=True))
     ]
-    assert changed == ["logits"]
+
+
+def built(weights, tags=TAGS, name="sample_cnn", arguments=TINY):
+    """Returns what a training begins with."""
+    keras.utils.set_random_seed(1)
+    return runs._built(name, arguments, tags, tmt.training.recipe(model=name), weights, None)
+
+
+def test_a_classifier_is_kept_where_its_tags_are_those_of_the_data(finished):
+    """In their order; a folder of a run stands for its model."""
+    trained = finished[0].model
+    for weights in (finished[0].folder, os.path.join(finished[0].folder, runs.BEST)):
+        assert changed(trained, built(weights)) == []
+        for tags in (TAGS[::-1], ["low", "high", "other"]):
+            assert changed(trained, built(weights, tags)) == ["logits"]
+    wider = built(finished[0].folder, [*TAGS, "other"]).layers[:-2]
+    assert (
+        changed(keras.Model(trained.input, trained.layers[-3].output), keras.Model(wider[0].output, wider[-1].output))
+        == []
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 3, 50])
+def test_weights_of_any_number_of_classes(tmp_path, classes):
+    """Whose tags nobody knows, so that the classifier is new."""
+    model = tmt.create("sample_cnn", **TINY, classes=classes)
+    model.save_weights(tmp_path / "model.weights.h5")
+    for weights in (tmp_path / "model.weights.h5", tmp_path):
+        begun = built(weights)
+        assert (
+            changed(
+                keras.Model(model.input, model.layers[-3].output), keras.Model(begun.input, begun.layers[-3].output)
+            )
+            == []
+        )
+        assert begun.get_layer("logits").units == 3
+
+
+def test_a_training_from_a_preset_has_its_arguments(stored, tmp_path):
+    """As defaults."""
+    preset = tmt.create("musicnn", weights="techniques")
+    options = {"weights": "techniques", "freeze": "embedding", "changes": {"epochs": 1, "batch_size": 12, "chunks": 1}}
+    run = tmt.train("musicnn", stored, "plain", out=tmp_path / "run", report=False, **options)
+    ends = [keras.Model(model.input, model.get_layer("embedding").output) for model in (preset, run.model)]
+    assert changed(*ends) == []
+    assert run.model.output_shape[-1] == 3
+    told = json.loads((tmp_path / "run" / runs.RUN).read_text())["asked"]["arguments"]
+    assert told == tmt.card("musicnn").presets["techniques"].arguments
+    with pytest.raises(tmt.errors.ModelError, match=r"layer 'penultimate_norm' .* needs the shape \(7,\), [^.]*\.$"):
+        tmt.train("musicnn", stored, "plain", out=tmp_path / "other", arguments={"units": 7}, **options)
 
 
 def test_statistics_of_the_features_are_estimated_once(stored, tmp_path):
@@ -446,6 +533,21 @@ def test_a_last_checkpoint_that_is_cut_short_or_changed_gives_way_to_the_one_bef
         )
 
 
+def test_no_flipped_bit_gets_past_the_checkpoint_before(tmp_path):
+    """Where an archive says what is in it; all bits take minutes."""
+    for epoch in (1, 2):
+        checkpoints.write(tmp_path, epoch, {"history": [0] * epoch}, {"model": [np.arange(4.0)], "none": None})
+    last = tmp_path / "epoch-00002.npz"
+    whole = last.read_bytes()
+    places = [*range(40), *range(whole.index(b"PK\x01\x02"), len(whole))]
+    for place in places:
+        for bit in range(8):
+            last.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            (told, arrays), damaged = checkpoints.latest(tmp_path)
+            assert len(told["history"]) == 2 - len(damaged)
+            np.testing.assert_array_equal(arrays["model"][0], np.arange(4.0))
+
+
 def test_checkpoints_that_are_all_damaged(stored, tmp_path, caplog):
     out, changes = tmp_path / "run", {**FAST, "epochs": 2}
     first = train(stored, out, changes=changes)
@@ -546,7 +648,14 @@ def test_a_folder_of_another_run_or_of_other_files(finished, stored, tmp_path):
         ({"split": "trian"}, "`split` must be one of .*; received 'trian'. Did you mean 'train'"),
         ({"validation": "valid"}, "`validation` must be one of .*; received 'valid'. Did you mean 'validation'"),
         ({"seed": -1}, "`seed` must be a whole number of at least 0; received -1"),
+        ({"seed": 5_000_000_000}, "`seed` must be at most 4294967295; received 5000000000"),
+        ({"report": "x"}, "`report` must be True, False, or what is called with each line; received 'x'"),
         ({"freeze": "embeding"}, "`freeze` must be one of .*Did you mean 'embedding'"),
+        ({"devices": ["GPU:7"]}, r"`devices` must .* names of \['CPU:0'.*; received \['GPU:7'\]"),
+        ({"devices": []}, r"`devices` must be None, how many GPUs, or a list of different names of .*; received \[\]"),
+        ({"devices": ["CPU:0", "/device:CPU:0"]}, "`devices` must be .* a list of different names of .*; received"),
+        ({"devices": "CPU:0"}, "`devices` must be .* a list of different names of .*; received 'CPU:0'"),
+        ({"devices": True}, "`devices` must be .* a list of different names of .*; received True"),
         ({"devices": 9}, "`devices` must be None, names, or a number of GPUs, of which there are .*; received 9"),
         ({"arguments": {**TINY, "classes": 4}}, "`classes` must be the number of tags of the data, 3; received 4"),
         ({"weights": "mtat"}, "received 'mtat'"),
@@ -686,6 +795,9 @@ def test_data_without_splits(tmp_path):
         train(tf.data.Dataset.range(3), tmp_path / "run")
 
 
+EMPTY = {"track_id": "", "audio": np.zeros(9, np.float32), "tags": np.zeros(3, np.int64)}
+
+
 def datasets_of(stored, **more):
     """Returns the tracks of records as a user's own tf.data.Datasets."""
     found = {split: tmt.pipelines.source(stored, split).tracks for split in ("train", "validation")}
@@ -727,6 +839,12 @@ def test_datasets_of_ones_own(stored, tmp_path):
         ({}, {"split": "trian"}, "`split` must be one of .*; received 'trian'. Did you mean 'train'"),
         ({}, {"validation": "valid"}, "`validation` must be one of .*; received 'valid'. Did you mean 'validation'"),
         ({}, {"tags": None}, "`data` must have tags with names; `tags` names those of tf.data.Datasets"),
+        ({}, {"tags": ["a", "b", "a"]}, r"`tags` must differ from each other; received more than once: \['a'\]"),
+        (
+            {"validation": tf.data.Dataset.from_tensors(EMPTY).take(0)},
+            {},
+            "`validation` must have tracks; 'validation'",
+        ),
         ({}, {"tags": TAGS[:2]}, "`tags` must name each of the 3 tags of the split 'train'; received 2"),
         ({"validation": 3}, {}, "a tf.data.Dataset of dictionaries .* for each split; 'validation' is 3"),
         (
@@ -739,6 +857,20 @@ def test_datasets_of_ones_own(stored, tmp_path):
 def test_datasets_that_are_refused(stored, tmp_path, more, options, words):
     with pytest.raises(ValueError, match=words):
         train(datasets_of(stored, **more), tmp_path / "run", **{"tags": TAGS, **options})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_track_whose_audio_is_not_finite_is_named(stored, tmp_path, split):
+    def broken(number, track):
+        return {**track, "audio": tf.where(number == 3, track["audio"] * np.nan, track["audio"])}
+
+    data = datasets_of(stored)
+    data[split] = data[split].enumerate().map(broken)
+    named = [track["track_id"] for track in data[split].as_numpy_iterator()][3].decode()
+    told = f"`data` must hold sound that can be used; `audio` of track '{named}' must be finite .* the first nan"
+    with pytest.raises(ValueError, match=told):
+        train(data, tmp_path / "run", tags=TAGS)
     assert not (tmp_path / "run").exists()
 
 
@@ -764,6 +896,38 @@ def test_tracks_that_are_all_alike(music, tmp_path):
     table["tags"] = [["low"]] * len(table)
     with pytest.raises(ValueError, match="must tell tracks apart; each of its 12 tracks has the same tags"):
         train(table, tmp_path / "run", audio_folder=music)
+
+
+@pytest.mark.parametrize("recipe", ["plain", "sample_cnn2017"])
+def test_validation_tracks_that_are_all_alike(music, tmp_path, recipe):
+    """Areas are undefined then, and a recipe that chooses by one would choose nothing; a loss can be had."""
+    table = rows()
+    table.loc[table["split"] == "validation", "tags"] = pd.Series([["low"]] * 20)
+    changes = {"epochs": 1, "batch_size": 4, "chunks": 1}
+    if recipe == "sample_cnn2017":
+        run = train(table, tmp_path / "run", recipe, changes, audio_folder=music)
+        assert (tmp_path / "run" / runs.BEST).exists()
+        assert run.validation is None
+        return
+    told = (
+        "`monitor` 'val_.*_auc' is of a tag that some tracks have and others have not; the split 'validation' has none"
+    )
+    with pytest.raises(ValueError, match=told):
+        train(table, tmp_path / "run", recipe, changes, audio_folder=music)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+@pytest.mark.parametrize("value", [2, -1])
+def test_tags_that_are_neither_0_nor_1(stored, tmp_path, split, value):
+    data = datasets_of(stored)
+    spoilt = data[split].enumerate()
+    change = tf.constant([0, value, 0], tf.int64)
+    data[split] = spoilt.map(lambda number, track: {**track, "tags": tf.where(number == 5, change, track["tags"])})
+    told = f"`tags` of the split '{split}' must be 0 or 1; received {value} for 'high' of its track number 5"
+    with pytest.raises(ValueError, match=told):
+        train(data, tmp_path / "run", tags=TAGS)
+    assert not (tmp_path / "run").exists()
 
 
 def test_weights_of_another_model(finished, stored, tmp_path):

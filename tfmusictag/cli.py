@@ -149,7 +149,7 @@ def _number(kind, *, zero=False, most=math.inf):
     """Makes the type of an option that is a positive number, or 0 where that is allowed."""
     rule = f"a {'whole ' if kind is int else ''}number {'from 0' if zero else 'above 0'}"
     if most < math.inf:
-        rule += f", at most {most:g}"
+        rule += f", at most {most:.10g}"
 
     def parse(text):
         try:
@@ -220,7 +220,7 @@ def _labels(text):
     except OSError as error:
         known = ", ".join(vocabulary.names())
         raise argparse.ArgumentTypeError(
-            f"must be one of {known}, or a file with a tag a line; received {text!r}"
+            f"must be one of {known}, or a file with a tag a line; {errors.came(text, vocabulary.names())}"
         ) from error
 
 
@@ -367,7 +367,7 @@ def _parser():
     )
     data.add_argument("--data-dir", metavar="DIR", help="where tfds has built it [its own]")
     seeded = _Parser(add_help=False)
-    seeded.add_argument("--seed", type=_number(int, zero=True), default=0, metavar="N", help="[0]")
+    seeded.add_argument("--seed", type=_number(int, zero=True, most=2**32 - 1), default=0, metavar="N", help="[0]")
 
     train = commands.add_parser("train", parents=[common, data, seeded], help="train a model; goes on after a kill")
     train.add_argument("--model", required=True, metavar="NAME", help="catalogue name")

@@ -133,6 +133,16 @@ class Card:
         """Returns the licence of a preset's weights; of weights from a path, that nobody stated one."""
         return self.presets[weights].licence if weights in self.presets else "not stated"
 
+    def arguments_of(self, weights, given=None):
+        """Returns the arguments that a preset was trained with, as defaults beside those `given`; of a path none."""
+        if not isinstance(weights, str) or weights not in self.presets:
+            return {}
+        given = given or {}
+        arguments = dict(self.presets[weights].arguments)
+        if given.get("input_tensor") is not None or given.get("include_frontend") is False:
+            arguments.pop("input_shape", None)  # the tensor has its own, and features are none of it
+        return arguments
+
     def labels_of(self, weights, labels=None):
         """Returns the tags of a preset's weights; of weights from a path, those of `labels` or None.
 
@@ -228,10 +238,7 @@ def _of_preset(card, given):
     weights = given.get("weights")
     if not isinstance(weights, str) or weights not in card.presets:
         return {}
-    arguments = {"classes": len(card.labels(weights)), **card.presets[weights].arguments}
-    if given.get("input_tensor") is not None or given.get("include_frontend") is False:
-        arguments.pop("input_shape", None)  # the tensor has its own, and features are none of it
-    return arguments
+    return {"classes": len(card.labels(weights)), **card.arguments_of(weights, given)}
 
 
 def sizes(card):

@@ -16,7 +16,7 @@ def checked(scores, targets, tags=None, argument="scores"):
         ValueError: other shapes, no track or tag, scores that are not finite, targets other than 0 and 1, another
             number of names.
     """
-    targets = np.asarray(targets)
+    targets = matrix("targets", targets)
     names = named(tags, targets)
     return checked_scores(argument, scores, targets.shape, names), _hot(targets, names), names
 
@@ -30,10 +30,25 @@ def named(tags, targets):
     shape = np.shape(targets)
     if len(shape) != 2 or 0 in shape:
         raise ValueError(f"`targets` must have the shape (tracks, tags), and one of each at least; received {shape}.")
-    tags = tuple(map(str, range(shape[1]))) if tags is None else vocabulary.resolve(tags)
+    try:
+        tags = tuple(map(str, range(shape[1]))) if tags is None else vocabulary.resolve(tags)
+    except ValueError as error:
+        raise ValueError(str(error).replace("`labels`", "`tags`")) from error
     if len(tags) != shape[1]:
         raise ValueError(f"`tags` must name each of the {shape[1]} tags of `targets`; received {len(tags)}.")
     return tags
+
+
+def matrix(argument, values):
+    """Returns values as an array.
+
+    Raises:
+        ValueError: rows of different lengths.
+    """
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"`{argument}` must be numbers in rows of one length; received {values!r}.") from error
 
 
 def checked_scores(argument, scores, shape, tags):
@@ -42,7 +57,7 @@ def checked_scores(argument, scores, shape, tags):
     Raises:
         ValueError: another shape, or numbers that are not finite.
     """
-    scores = np.asarray(scores)
+    scores = matrix(argument, scores)
     if scores.shape != shape:
         raise ValueError(f"`{argument}` must have the shape of `targets`, {shape}; received {scores.shape}.")
     if scores.dtype.kind not in "biuf":
@@ -70,9 +85,10 @@ def ranked(targets):
     return kept
 
 
-def check_draws(draws, confidence, least=0):
-    """Raises a ValueError for what is no number of draws, or no share between 0 and 1."""
+def check_draws(draws, confidence, seed, least=0):
+    """Raises a ValueError for what is no number of draws, no share between 0 and 1, or no seed."""
     _arguments.whole("draws", draws, least)
+    _arguments.whole("seed", seed, 0)
     if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 < confidence < 1:
         raise ValueError(f"`confidence` must be a number between 0 and 1; received {confidence!r}.")
 

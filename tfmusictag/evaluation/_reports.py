@@ -11,13 +11,18 @@ def check_folder(folder, files, overwrite):
 
     Raises:
         FileExistsError: it holds one of the files and `overwrite` is False.
-        ValueError: it is no folder.
+        ValueError: it is no folder, or nothing can be written there.
     """
     there = [name for name in files if os.path.lexists(os.path.join(folder, name))]
     if there and not overwrite:
         raise FileExistsError(f"{folder} holds {there[0]}; `overwrite=True` replaces it.")
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise ValueError(f"`folder` must be a folder, or new; {folder} is none.")
+    above = os.path.realpath(folder)
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above) or not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(f"`folder` must be one that can be written to; received {folder}, and {above} is none.")
 
 
 def make_folder(folder):

@@ -63,7 +63,7 @@ def compare(a, b, targets, tags=None, *, draws=1_000, confidence=0.95, seed=0):
     Raises:
         ValueError: as for `evaluate`.
     """
-    _arrays.check_draws(draws, confidence, least=1)
+    _arrays.check_draws(draws, confidence, seed, least=1)
     a, targets, tags = _arrays.checked(a, targets, tags, "a")
     b = _arrays.checked_scores("b", b, targets.shape, tags)
     kept = _arrays.ranked(targets)

@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from tfmusictag import _arguments
 from tfmusictag.evaluation import _arrays, _ranking
 
 _DECIDED = ("precision", "recall", "f1")
@@ -92,7 +93,8 @@ def evaluate(scores, targets, tags=None, *, thresholds=0.5, single_label=False, 
     Raises:
         ValueError: an argument that breaks its rule; no tag that some tracks have and others have not.
     """
-    _arrays.check_draws(draws, confidence)
+    _arrays.check_draws(draws, confidence, seed)
+    _arguments.flag("single_label", single_label)
     scores, targets, tags = _arrays.checked(scores, targets, tags)
     system = _System(scores, targets, _thresholds(thresholds, len(tags)), single_label)
     whole = system.measures(np.ones((1, len(targets))))
@@ -174,7 +176,7 @@ def _of_counts(hits, decided, targets):
 
 
 def _thresholds(thresholds, tags):
-    given = np.asarray(thresholds)
+    given = _arrays.matrix("thresholds", thresholds)
     if given.shape not in ((), (tags,)) or given.dtype.kind not in "iuf" or not np.isfinite(given).all():
         raise ValueError(f"`thresholds` must be a finite number, or one for each of the {tags} tags; received {given}.")
     return np.broadcast_to(given.astype(np.float64), (tags,))

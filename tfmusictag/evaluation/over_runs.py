@@ -69,7 +69,7 @@ _MEASURES = ("roc_auc", "pr_auc")
 
 def _areas(argument, scores, targets, tags, draws, confidence, seed, stream):
     """Returns macro areas (measures, runs), and (measures, draws) of tracks and runs drawn with replacement."""
-    _arrays.check_draws(draws, confidence, least=1)
+    _arrays.check_draws(draws, confidence, seed, least=1)
     scores = np.asarray(scores)
     if scores.ndim != 3 or not len(scores):
         raise ValueError(f"`{argument}` must have the shape (runs, tracks, tags); received {scores.shape}.")

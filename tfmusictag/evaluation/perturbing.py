@@ -62,6 +62,7 @@ _COMPRESSION = 0.999  # libsndfile refuses 1
 _FFT = 2_048  # samples of a frame of librosa's phase vocoder
 _BLOCK = 2**16  # samples at a time
 _SILENCE = 1e-12
+_LARGEST = 1e6  # as of files
 
 
 def default_grid(*sample_rates):
@@ -92,7 +93,7 @@ def perturb(waveform, sample_rate, perturbation, strength, seed=0):
         seed: of what is random.
 
     Raises:
-        ValueError: no such perturbation, or what the function refuses.
+        ValueError: no such perturbation, what the function refuses, or a waveform that is not finite or beyond 1e6.
     """
     known = {
         "clean": lambda waveform, _: _checked(waveform),
@@ -207,7 +208,7 @@ def mp3(waveform, sample_rate, kbps):
     """Returns a waveform as it is after MP3 of a constant bit rate, by libsndfile's LAME and mpg123.
 
     Args:
-        waveform: (samples,).
+        waveform: (samples,). What is beyond -1 and 1 is clipped.
         sample_rate: in Hz, one of the nine that MP3 has.
         kbps: in kbit/s, one of `bit_rates(sample_rate)`.
 
@@ -217,7 +218,7 @@ def mp3(waveform, sample_rate, kbps):
     Raises:
         ValueError: a rate or bit rate that MP3 has not.
     """
-    waveform = _checked(waveform)
+    waveform = np.clip(_checked(waveform), -1.0, 1.0)  # LAME ends the process over what is far beyond
     if sample_rate not in _KBPS:
         raise ValueError(f"`sample_rate` must be one of {sorted(_KBPS)} for MP3; received {sample_rate!r}.")
     if isinstance(kbps, bool) or kbps not in (rates := bit_rates(sample_rate)):
@@ -256,6 +257,13 @@ def _checked(waveform):
     waveform = np.asarray(waveform)
     if waveform.ndim != 1 or not len(waveform):
         raise ValueError(f"`waveform` must be (samples,), of one sample at least; received {waveform.shape}.")
+    sound = np.abs(waveform) <= _LARGEST  # false for NaN
+    if not sound.all():
+        first = int(np.argmin(sound))
+        raise ValueError(
+            f"`waveform` must be finite and within ±{_LARGEST:g}, full scale being 1; received {waveform[first]:.3g} "
+            f"at sample {first}."
+        )
     return waveform.astype(np.float32, copy=False)
 
 

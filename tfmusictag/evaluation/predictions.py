@@ -147,8 +147,11 @@ def align(predictions):
     """Returns several `Predictions` with their tracks in the order of the first, ready for `compare`.
 
     Raises:
-        ValueError: such as have other tags, tracks or targets than the first.
+        ValueError: none, or such as have other tags, tracks or targets than the first.
     """
+    predictions = list(predictions)
+    if not predictions:
+        raise ValueError("`predictions` must hold at least one; received none.")
     first, *others = predictions
     aligned = [first]
     for number, other in enumerate(others, start=1):
@@ -181,9 +184,6 @@ def average(predictions):
     Raises:
         ValueError: none, or such as `align` refuses.
     """
-    predictions = list(predictions)
-    if not predictions:
-        raise ValueError("`predictions` must hold at least one; received none.")
     first, *others = aligned = align(predictions)
     scores = np.mean([each.scores for each in aligned], axis=0, dtype=np.float64)
     facts = {

@@ -15,7 +15,7 @@ import zlib
 import numpy as np
 import pandas as pd
 
-from tfmusictag import _files, plotting
+from tfmusictag import _files, errors, plotting
 from tfmusictag._lazy import lazy_module
 from tfmusictag._version import __version__
 from tfmusictag.evaluation import _arrays, _models, _reports, measures, perturbing, predictions
@@ -231,7 +231,10 @@ def _perturbed(tracks, sample_rate, perturbation, strength, seed, folder):
     def change(sound, track):
         waveform = np.frombuffer(sound, "<i2") if isinstance(sound, bytes) else sound
         waveform = waveform / np.float32(_FULL_SCALE) if waveform.dtype == np.int16 else waveform
-        return perturbing.perturb(waveform, sample_rate, perturbation, strength, [seed, zlib.crc32(track)])
+        try:
+            return perturbing.perturb(waveform, sample_rate, perturbation, strength, [seed, zlib.crc32(track)])
+        except ValueError as error:
+            raise errors.TrackError("bad_track", f"track {os.fsdecode(track)!r}: {error}") from None
 
     def perturb(track):
         sound = track["pcm_int16" if "pcm_int16" in track else "audio"]

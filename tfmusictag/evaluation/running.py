@@ -62,10 +62,10 @@ def run(
     models = list(models) if isinstance(models, list | tuple) else [models]
     rule = threshold if isinstance(threshold, str) else None
     _models.check(models, weights)
-    if _arguments.flag("compare", compare):
-        if len(models) != 2:
-            raise ValueError(f"`models` must be two with `compare`; received {len(models)}.")
-        _arrays.check_draws(draws, confidence, least=1)
+    if _arguments.flag("compare", compare) and len(models) != 2:
+        raise ValueError(f"`models` must be two with `compare`; received {len(models)}.")
+    _arrays.check_draws(draws, confidence, seed, least=1 if compare else 0)
+    _arguments.flag("single_label", single_label)
     if rule is not None:
         _check_rule(rule, split, validation)
     _reports.check_folder(folder, _FILES, overwrite)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tfmusictag import _arguments
 from tfmusictag._lazy import lazy_module
 from tfmusictag.fewshot import _estimators, _waveforms
 
@@ -16,6 +17,9 @@ class ByEpochs(_estimators.Trained):
     """
 
     def _fit(self, waveforms, targets):
+        for name in ("epochs", "batch_size"):
+            _arguments.whole(name, getattr(self, name), least=1)
+        _waveforms.check_hop(self.hop_s)
         keras.utils.set_random_seed(self.seed)
         self.network_, self.framing_ = self._build()
         settings = {"epochs": self.epochs, "batch_size": self.batch_size, "rng": np.random.default_rng(self.seed)}
@@ -35,13 +39,23 @@ def compile_classifier(model, learning_rate, clip_norm=None):
 
 
 def fit(model, waveforms, targets, framing, *, epochs, batch_size, rng):
-    """Trains a compiled model: an epoch sees each clip once, in a random order, in a window that begins anywhere."""
+    """Trains a compiled model: an epoch sees each clip once, in a random order, in a window that begins anywhere.
+
+    Raises:
+        FloatingPointError: the loss is not finite any more.
+    """
     clips = [_waveforms.edged(waveform, framing) for waveform in waveforms]
-    for _ in range(epochs):
+    for epoch in range(1, epochs + 1):
         order = rng.permutation(len(clips))
         for batch in np.split(order, range(batch_size, len(order), batch_size)):
             windows = _waveforms.random_windows([clips[index] for index in batch], framing, rng)
-            model.train_on_batch(windows, targets[batch])
+            check_finite(model.train_on_batch(windows, targets[batch]), epoch)
+
+
+def check_finite(loss, epoch):
+    """Ends a training whose loss, or what stands for it, is not finite any more."""
+    if not np.isfinite(loss).all():
+        raise FloatingPointError(f"what was learnt is not finite in epoch {epoch}. A lower `learning_rate` may help.")
 
 
 def probabilities(model, waveforms, framing, hop):

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 
+from tfmusictag import _arguments
 from tfmusictag.dsp import framing as frames
 
 _BATCH = 32  # windows that go through a network at once when nothing is trained
@@ -58,6 +59,12 @@ def edged(waveform, framing):
     if len(waveform) < least:
         waveform = np.resize(waveform, least)
     return np.pad(waveform, framing.edge_samples, mode="reflect") if framing.edge_samples else waveform
+
+
+def check_hop(hop_s):
+    """Raises a ValueError for what is neither None nor a positive number of seconds."""
+    if hop_s is not None:
+        _arguments.positive("hop_s", hop_s)
 
 
 def hop_samples(hop_s, framing):

@@ -179,8 +179,7 @@ def run(
     """
     if not isinstance(methods, dict):
         methods = {name: method(name, seed) for name in methods}
-    if picture_path is not None:
-        plotting.new_figure(1, 1)  # its lack is told before any work
+    plotting.check_path(picture_path)  # told before any work, as is the lack of matplotlib
     rate = max(classifier.sample_rate for classifier in methods.values())
     found = where(tracks, rate, data_dir)
     with errors.decoded("tracks"):

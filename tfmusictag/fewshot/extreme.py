@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y
 
+from tfmusictag import _arguments
 from tfmusictag.fewshot import _waveforms
 
 
@@ -34,6 +35,7 @@ class ExtremeLearningMachine(ClassifierMixin, BaseEstimator):
         Raises:
             ValueError: vectors that are not finite, labels of one class only.
         """
+        _arguments.whole("hidden", self.hidden, least=1)
         X, y = check_X_y(X, y)
         self.classes_, targets = _waveforms.check_labels(y, len(X))
         random = check_random_state(self.seed)

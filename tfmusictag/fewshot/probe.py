@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from tfmusictag import errors
+from tfmusictag import _arguments, errors
 from tfmusictag._lazy import lazy_module
 from tfmusictag.fewshot import _encoders, _estimators, _waveforms
 
@@ -81,6 +81,7 @@ class Probe(_estimators.Frozen):
         Args:
             validation: features and labels to choose by, `(features, y)`; None holds a part of the examples back.
         """
+        self._check()
         if validation is None:
             return super().fit_features(features, y)
         held, held_y = validation
@@ -126,9 +127,19 @@ class Probe(_estimators.Frozen):
         return np.arange(labels.shape[1]), labels.astype(np.float32)
 
     def _encoder(self):
+        self._check()  # before the features, which may take long
+        return _encoders.trained(self.model, self.weights, self.arguments)
+
+    def _check(self):
         if self.head not in HEADS:
             raise errors.unknown_choice("head", self.head, HEADS)
-        return _encoders.trained(self.model, self.weights, self.arguments)
+        _arguments.whole("epochs", self.epochs, least=1)
+        if not len(self.learning_rates):
+            raise ValueError(f"`learning_rates` must have one at least; received {self.learning_rates!r}.")
+        for rate in self.learning_rates:
+            _arguments.positive("learning_rates", rate)
+        if _arguments.share("validation", self.validation) == 0:
+            raise ValueError(f"`validation` must be a share above 0; received {self.validation!r}.")
 
     def _extract(self, waveforms):
         framing = _encoders.framing(self.encoder_)

@@ -79,20 +79,24 @@ class PrototypicalNetwork(_estimators.Trained):
     def _fit(self, waveforms, targets):
         for name in ("support", "queries", "patience"):
             _arguments.whole(name, getattr(self, name), least=1)
+        _waveforms.check_hop(self.hop_s)
         keras.utils.set_random_seed(self.seed)
         rng = np.random.default_rng(self.seed)
         self.network_, self.framing_ = self._build()
         settings = {name: getattr(self, name) for name in ("support", "queries", "learning_rate", "clip_norm")}
         episodes = Episodes(self.network_, self.framing_, waveforms, targets, rng=rng, **settings)
-        best, waited = -1.0, 0
+        best, waited, epoch = -1.0, 0, 0
         while waited < self.patience:
+            epoch += 1
             for _ in range(episodes.an_epoch):
                 episodes.update()
             if best < 1:  # nothing is better than all: the patience that is left needs no hearing, which takes long
                 self.prototypes_ = episodes.prototypes()
+                _training.check_finite(self.prototypes_, epoch)
                 accuracy = np.mean(self._log_probabilities(waveforms).argmax(axis=1) == targets)
             best, waited = (accuracy, 0) if accuracy > best else (best, waited + 1)
         self.prototypes_ = episodes.prototypes()
+        _training.check_finite(self.prototypes_, epoch)
 
     def _build(self):
         arguments = self.arguments

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.svm import SVC
 
-from tfmusictag import errors
+from tfmusictag import _arguments, errors
 from tfmusictag.fewshot import _encoders, _estimators
 from tfmusictag.fewshot.extreme import ExtremeLearningMachine
 
@@ -53,19 +53,24 @@ class RandomFeatures(_estimators.Frozen):
         """Of the waveforms, in Hz."""
         return _encoders.sample_rate("random_cnn")
 
-    def _encoder(self):
-        arguments = {"architecture": self.architecture, "seed": self.seed, **dict(self.arguments or {})}
-        return _encoders.build("random_cnn", arguments=arguments)
-
     def _extract(self, waveforms):
         num_samples = self.encoder_.input_shape[-1]
         windows = (np.resize(waveform[:num_samples], num_samples) for waveform in waveforms)
         # One by one: a clip of 29 s through the largest of the networks takes a gigabyte.
         return [self.encoder_.predict_on_batch(window[None])[0] for window in windows]
 
-    def _fit(self, features, targets):
+    def _encoder(self):
+        self._check()
+        arguments = {"architecture": self.architecture, "seed": self.seed, **dict(self.arguments or {})}
+        return _encoders.build("random_cnn", arguments=arguments)
+
+    def _check(self):
+        _arguments.whole("folds", self.folds, least=2)
         if self.classifier not in CLASSIFIERS:
             raise errors.unknown_choice("classifier", self.classifier, CLASSIFIERS)
+
+    def _fit(self, features, targets):
+        self._check()
         svm = self.classifier == "svm"
         machine = SVC() if svm else ExtremeLearningMachine(seed=self.seed)
         folds = min(self.folds, np.bincount(targets).min())

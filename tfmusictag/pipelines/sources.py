@@ -15,6 +15,7 @@ datasets = lazy_module("tfmusictag.datasets")
 tfds = lazy_module("tensorflow_datasets")
 
 DECODERS = ("libsndfile", "tfio")
+_LARGEST = 1e6  # sample, as of files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,9 +131,31 @@ def _dataset(dataset, tags, sample_rate):
         hot = tf.cast(track["tags"], tf.float32)
         if tags:  # a dataset of tfds may not know how many
             hot = tf.ensure_shape(hot, (len(tags),))
+        if values.dtype.is_floating:
+            values = _usable(values, number, sound[0])
         return {"track_id": number, sound[0]: values, "tags": hot}
 
     return Source(dataset.map(chosen, tf.data.AUTOTUNE), tuple(tags or ()), sample_rate)
+
+
+def _usable(values, track, kind):
+    """Returns the floats of a track; the pipeline ends with an error that names it where they are no sound."""
+    largest = _LARGEST if kind == "audio" else values.dtype.max
+
+    def refuse(values, track):
+        wrong = values[~(np.abs(values) <= largest)]  # NaN too
+        rule = f"finite and within ±{largest:g}, full scale being 1" if kind == "audio" else "finite"
+        name = os.fsdecode(track)
+        raise errors.TrackError(
+            "not_finite",
+            f"`{kind}` of track {name!r} must be {rule}; {wrong.size} values are not, the first {wrong[0]:.3g}",
+        )
+
+    def refused():
+        told = tf.numpy_function(refuse, [values, track], values.dtype, stateful=False)
+        return tf.ensure_shape(told, values.shape)
+
+    return tf.cond(tf.reduce_all(tf.abs(values) <= largest), lambda: values, refused)
 
 
 def _records(folder, split, settings, order):

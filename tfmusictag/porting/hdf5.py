@@ -114,6 +114,9 @@ def inspect(path, expected=None):
         path: of a `.weights.h5`.
         expected: the layout that the file must have, as `expected_layout` gives it; None leaves that open.
 
+    Returns:
+        path -> shape of its datasets.
+
     Raises:
         ModelError: "missing_file", "unsupported_weights", "unsafe_weights", "damaged_weights", "mismatched_weights".
     """
@@ -127,6 +130,18 @@ def inspect(path, expected=None):
         raise ModelError("damaged_weights", f"{path} is truncated or damaged: {error}") from error
     if expected is not None:
         _compare(path, found, expected)
+    return found
+
+
+def num_classes(path, layout):
+    """Returns how many classes a weights file tells apart, by the layout of its model; None where it does not say.
+
+    Raises:
+        ModelError: as `inspect`.
+    """
+    found = inspect(path)
+    told = {found[name][-1] for name, held in layout.items() if held.layer == CLASSIFIER and found.get(name)}
+    return told.pop() if len(told) == 1 else None
 
 
 def _check_kind(path):

@@ -109,34 +109,44 @@ def load_weights(
         else:
             _load_preset(model, presets[weights], application, names)
         return
-    presets = _of_wheels(presets)
     path, part = _split(weights, presets, names)
-    if os.path.isfile(os.path.join(path, _WEIGHTS)) and part is None:
-        _load_file(model, os.path.join(path, _WEIGHTS))
-    elif path.endswith(".weights.h5") and os.path.exists(path) and not tf1_checkpoint.is_checkpoint(path):
-        _load_file(model, path)
+    own = _own_file(path, part)
+    if own is not None:
+        _load_file(model, own)
     else:
         arrays = _read_foreign(path, part, application, presets, names)
         check_frontend(weights, own_frontend, frontend)
         conversion.convert(model, arrays, names, include_top=include_top, sizes=sizes)
 
 
-def num_classes(weights, *, application, presets, kind):
-    """Returns how many classes the classifier of another project's file tells apart; None where it has none.
+def num_classes(weights, *, application, presets, kind, model=None):
+    """Returns how many classes the classifier of a file tells apart; None where it has none.
 
     Args:
         weights, application, presets, kind: as of `load_weights`.
+        model: the application with any number of classes, by which a file of Keras is read; None takes other projects'
+            files alone.
 
     Raises:
-        ValueError, ImportError, ModelError: as `load_weights`; a file of Keras is no other project's.
+        ValueError, ImportError, ModelError: as `load_weights`; a file of Keras without a model.
     """
     weights = os.fspath(weights)
     names = _map(kind)
-    presets = _of_wheels(presets)
     path, part = _split(weights, presets, names)
+    own = _own_file(path, part)
+    if model is not None and own is not None:
+        return hdf5.num_classes(own, hdf5.expected_layout(model))
     if path.endswith(".weights.h5"):
         raise ModelError("unsupported_weights", f"{path} is a file of Keras already; nothing has to be converted.")
     return conversion.num_classes(_read_foreign(path, part, application, presets, names), names)
+
+
+def _own_file(path, part):
+    """Returns the file of Keras that a path is of; None where it is of another project."""
+    if os.path.isfile(os.path.join(path, _WEIGHTS)) and part is None:
+        return os.path.join(path, _WEIGHTS)
+    own = path.endswith(".weights.h5") and os.path.exists(path) and not tf1_checkpoint.is_checkpoint(path)
+    return path if own else None
 
 
 def _of_wheels(presets):
@@ -162,6 +172,7 @@ def _map(kind):
 
 def _read_foreign(path, part, application, presets, names):
     """Returns the arrays of another project's file by the names of the map."""
+    known, presets = presets, _of_wheels(presets)
     if part in presets and path.endswith(".whl"):
         wheels.check(path, presets[part].source)
         return _read_wheel(path, presets[part])
@@ -173,7 +184,7 @@ def _read_foreign(path, part, application, presets, names):
         text = _UNMAPPED.get(os.path.splitext(path)[1].lower(), "is no weights file")
         found, read = "torch", lambda: torch_file.read(path, names.parts, part)
     else:
-        found, text, read = None, _what_else(path, presets), None
+        found, text, read = None, _what_else(path, known), None
     if names is None or names.reader != found:
         raise ModelError("unsupported_weights", f"{path} {text}. {_instead(application, names)}")
     return names.without_prefix(read())
@@ -246,6 +257,7 @@ def save_weights(model, path):
 
 def _split(weights, presets, names):
     """Splits `file.whl#preset`, `folder#preset` and `file#part` into the path and what is behind; else that is None."""
+    presets = _of_wheels(presets)
     path, mark, part = weights.rpartition("#")
     parts = () if names is None else names.parts
     if mark and not os.path.exists(weights) and os.path.exists(path):

@@ -7,6 +7,7 @@ that was cut short or changed is passed over for the one before.
 import json
 import os
 import re
+import struct
 import zipfile
 import zlib
 
@@ -17,6 +18,11 @@ from tfmusictag import _files
 KEPT = 2  # the last, and the one before it
 _NAME = re.compile(r"epoch-(\d{5,})\.npz")
 _TOLD = "told"
+# What zipfile and NumPy say of changed files; RuntimeError, of one that says it is encrypted or of a later version.
+_DAMAGED = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, MemoryError, OverflowError, struct.error),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def write(folder, epochs, told, arrays):
@@ -54,7 +60,7 @@ def latest(folder):
     for path in reversed(_found(folder)):
         try:
             return _read(path), damaged
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGED as error:
             damaged.append(f"{os.path.basename(path)}: {error}")
     return None, damaged
 

@@ -3,8 +3,8 @@
 A recipe says `loss`, `batch_size`, `epochs` at most, `chunks` of a validation track (0: all, following each other),
 `monitor` and `mode` (what tells the best epoch), `keep` (the weights of the `best` or `last` epoch, or the `average` of
 the `average_last`), `mixup` (alpha; 0 for none), and either `[[stages]]` or `[restarts]` with their optimisers. Further
-`[penalty]` (`l2`, `on`, and whether it is `clipped` with the gradient), `[schedule]`, and `[overrides.MODEL]`, what is
-different for a model.
+`[penalty]` (`l2`, `on`, and whether it is `clipped` with the gradient), `[schedule]`, `[focal]` (`alpha` and `gamma` of
+that loss), and `[overrides.MODEL]`, what is different for a model.
 """
 
 import copy
@@ -45,6 +45,8 @@ _RULES = {
 _OF_ALL = {"learning_rate": None, "decay": 0.0, "global_clipnorm": None}
 _PENALTY = {"l2": 0.0, "on": "kernels", "clipped": False}
 _ONS = ("all", "kernels")
+_FOCUSED = "binary_focal_crossentropy"
+_FOCAL = {"alpha": 0.25, "gamma": 2.0}  # of Bour 2021
 _DEFAULTS = {
     "loss": "binary_crossentropy",
     "batch_size": 32,
@@ -56,6 +58,7 @@ _DEFAULTS = {
     "average_last": 0,
     "mixup": 0.0,
     "penalty": _PENALTY,
+    "focal": {},
     "schedule": {},
     "stages": [],
     "restarts": {},
@@ -70,7 +73,7 @@ class Recipe:
 
     Attributes:
         name: of its file, or what the caller gave.
-        values: all of its values, defaults too: a dictionary for JSON.
+        values: all of its values, defaults too: a dictionary for JSON. Only with that loss there is `focal`.
     """
 
     name: str
@@ -82,7 +85,7 @@ class Recipe:
         return self.values[key]
 
     def to_json(self):
-        """Returns it as JSON, to be read again by `recipe`."""
+        """Returns it as JSON."""
         return json.dumps({"name": self.name, **self.values}, indent=1) + "\n"
 
 
@@ -197,17 +200,23 @@ def _checked(values, name):
         ("restarts", dict, "a table"),
         ("schedule", dict, "a table"),
         ("penalty", dict, "a table"),
+        ("focal", dict, "a table"),
     ):
-        if values[key] and not isinstance(values[key], kind):
+        values[key] = kind() if values[key] is None else values[key]
+        if not isinstance(values[key], kind):
             raise ValueError(f"`{key} of recipe {name}` must be {what}; received {values[key]!r}.")
     if bool(values["stages"]) == bool(values["restarts"]):
-        raise ValueError(f"recipe {name}: there must be `stages` or `restarts`, and not both.")
+        raise ValueError(
+            f"recipe {name}: there must be `stages` or `restarts`, and not both; received {values['stages']!r} and "
+            f"{values['restarts']!r}."
+        )
     penalty = values["penalty"]
     _keys(name, "penalty", penalty, _PENALTY)
     penalty = values["penalty"] = {**_PENALTY, **penalty}
     _number(name, "penalty.l2", penalty["l2"])
     _one_of(name, "penalty.on", penalty["on"], _ONS)
     _arguments.flag(f"penalty.clipped of recipe {name}", penalty["clipped"])
+    _focus(name, values)
     if values["stages"]:
         values["stages"] = [_stage(name, stage, penalty) for stage in values["stages"]]
     else:
@@ -226,6 +235,19 @@ def _checked(values, name):
                     f"sets the learning rate. Received {schedule['name']!r} and {each['optimizer']['decay']!r}."
                 )
     return values
+
+
+def _focus(name, values):
+    """Checks what is of the focal loss alone, and leaves it out of others."""
+    focal = values.pop("focal")
+    if values["loss"] != _FOCUSED:
+        if focal:
+            raise ValueError(f"recipe {name}: `focal` goes with `loss` {_FOCUSED!r}; received {values['loss']!r}.")
+        return
+    _keys(name, "focal", focal, _FOCAL)
+    values["focal"] = {**_FOCAL, **focal}
+    _arguments.share(f"focal.alpha of recipe {name}", values["focal"]["alpha"])
+    _number(name, "focal.gamma", values["focal"]["gamma"])
 
 
 def _stage(name, stage, penalty):
@@ -266,7 +288,7 @@ def _optimizer(name, told, penalty):
 
 
 def _one_of(name, key, value, known):
-    if value not in known:
+    if value not in list(known):  # which takes what cannot be hashed
         raise errors.unknown_choice(f"{key} of recipe {name}", value, known)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from tfmusictag import _arguments, _files, applications, errors, evaluation, layers, pipelines, records
+from tfmusictag import _arguments, _files, applications, errors, evaluation, layers, pipelines, porting, records
 from tfmusictag._version import __version__
 from tfmusictag.training import _stateful, averaging, checkpoints, losses, optimizers, recipes, schedules, stages
 
@@ -33,9 +33,11 @@ BEST, MODEL, CHECKPOINTS, BOARD = "best.keras", "model.keras", "checkpoints", "t
 LOGGED = ("epoch", "loss", "val_loss", "val_roc_auc", "val_pr_auc", "val_accuracy", "learning_rate", "seconds")
 _CLASSIFIER = "logits"  # the layer of every application whose width is the number of tags
 _EXCLUSIVE = "categorical_crossentropy"
+_AREAS = ("val_pr_auc", "val_roc_auc")
 _ADAPT_BATCHES = 64  # that a standardisation is estimated from
 _BAR_S = 0.1  # between two looks of a bar
 _PLACES = ("where.audio_folder=", "where.data_dir=")
+_LAST_SEED = 2**32 - 1  # that NumPy takes
 _STRIDE = 1_000_003  # between the seeds of runs, so that their epochs do not meet
 logger = logging.getLogger("tfmusictag")
 
@@ -93,12 +95,15 @@ def train(
         out: the folder of the run: new, empty, or of this very run.
         changes: of the recipe, as `recipe` takes them: `{"epochs": 3}`.
         arguments: of the application, such as its `input_shape`; `classes` follows from the data.
-        weights: trained ones to begin with: a preset, or a file of them; the classifier is new where tags differ.
+        weights: trained ones to begin with: a preset, whose arguments are then the defaults; a file of them; or the
+            folder of a run. The classifier is kept where its tags are known, as of presets and `.keras` files, and are
+            those of the data in their order; elsewhere it is new.
         freeze: the name of a layer; it and all before it stay as they are.
         split, validation: of the data.
         seed: of weights, order, crops, mixup and dropout.
         precision: of `PRECISIONS`; front-ends always compute in float32.
-        devices: None, how many GPUs, or a list of device names, among which batches are split (MirroredStrategy).
+        devices: None, how many GPUs, or a list of device names such as `["GPU:0", "GPU:1"]`, among which batches are
+            split evenly (MirroredStrategy); of an epoch's last batch what is over is left out.
         augment: of `pipelines.train`.
         report: True prints a line an epoch and, meanwhile, shows on standard error how far the epoch is, where that is
             a terminal or a notebook; False says nothing. Or what is called, in place of printing, with each line of the
@@ -119,10 +124,13 @@ def train(
         raise ValueError("`changes` must be None with a Recipe, which has them already.")
     if precision not in PRECISIONS:
         raise errors.unknown_choice("precision", precision, PRECISIONS)
-    seed = _arguments.whole("seed", seed, 0)
-    arguments = dict(arguments or {})
+    if (seed := _arguments.whole("seed", seed, 0)) > _LAST_SEED:
+        raise ValueError(f"`seed` must be at most {_LAST_SEED}; received {seed}.")
+    if not isinstance(report, bool) and not callable(report):
+        raise ValueError(f"`report` must be True, False, or what is called with each line; received {report!r}.")
     strategy = _strategy(devices)
     card = applications.card(model)
+    arguments = {**card.arguments_of(weights, arguments), **(arguments or {})}
     where = {"sample_rate": card.sample_rate, **where}
     with errors.decoded("data"):
         tracks = _Tracks(data, split, validation, where)
@@ -132,6 +140,7 @@ def train(
             f"`classes` must be the number of tags of the data, {len(tracks.tags)}; received {arguments['classes']!r}. "
             "Left out, it is."
         )
+    _check_shares(recipe, tracks, strategy)
     asked = _asked(model, arguments, recipe, weights, freeze, tracks, seed, precision, devices, augment)
     folder = os.fspath(out)
     held = _held(folder, asked)
@@ -183,6 +192,8 @@ class _Tracks:
                 "`data` must have tags with names; `tags` names those of tf.data.Datasets, and of a table that has no "
                 "`attrs['tags']`."
             )
+        if twice := sorted({tag for tag in self.tags if self.tags.count(tag) > 1}):
+            raise ValueError(f"`tags` must differ from each other; received more than once: {twice}.")
         try:  # an unknown split is told before any work
             self._validated = pipelines.source(self._of("validation", validation), validation, **where)
         except ValueError as error:
@@ -212,22 +223,37 @@ class _Tracks:
 
     def check(self, recipe):
         """Refuses what a loss cannot learn from."""
-        share = self.hot.mean(axis=0)
-        if not ((share > 0) & (share < 1)).any():
+        validated = _hot(self._validated)
+        if not len(validated):
+            raise ValueError(f"`validation` must have tracks; {self.validation!r} has none.")
+        for split, hot in ((self.split, self.hot), (self.validation, validated)):
+            wrong = np.argwhere((hot != 0) & (hot != 1))
+            if len(wrong):
+                track, tag = wrong[0]
+                raise ValueError(
+                    f"`tags` of the split {split!r} must be 0 or 1; received {hot[track, tag]:g} for "
+                    f"{self.tags[tag]!r} of its track number {track}."
+                )
+        if not _apart(self.hot).any():
             raise ValueError(f"`data` must tell tracks apart; each of its {len(self.hot)} tracks has the same tags.")
+        if recipe.monitor in _AREAS and not _apart(validated).any():
+            raise ValueError(
+                f"`monitor` {recipe.monitor!r} is of a tag that some tracks have and others have not; the split "
+                f"{self.validation!r} has none. 'val_loss' can be had of it."
+            )
         if recipe.loss != _EXCLUSIVE:
             return
-        for split, hot in ((self.split, self.hot), (self.validation, _hot(self._validated))):
-            wrong = np.flatnonzero(hot.sum(axis=1) != 1) if len(hot) else ()
+        for split, hot in ((self.split, self.hot), (self.validation, validated)):
+            wrong = np.flatnonzero(hot.sum(axis=1) != 1)
             if len(wrong):
                 raise ValueError(
                     f"`loss` {recipe.loss!r} takes tracks of one tag each; {len(wrong)} of {len(hot)} of the split "
                     f"{split!r} have more or none. 'binary_crossentropy' takes them."
                 )
 
-    def batches(self, model, recipe, seed, augment, mixup=True):
-        """Returns the batches of an epoch."""
-        return pipelines.train(
+    def batches(self, model, recipe, seed, augment, mixup=True, devices=1):
+        """Returns the batches of an epoch, each of as many tracks for every device."""
+        made = pipelines.train(
             self._of("split", self.split),
             model,
             split=self.split,
@@ -237,6 +263,15 @@ class _Tracks:
             mixup=pipelines.Mixup(recipe.mixup) if mixup and recipe.mixup else None,
             **self.where,
         )
+        tracks = len(self.hot) // devices * devices
+        if tracks == len(self.hot):
+            return made
+
+        def even(*parts):
+            count = tf.shape(parts[0])[0] // devices * devices
+            return tuple(part[:count] for part in parts)
+
+        return made.map(even).take(-(-tracks // recipe.batch_size))
 
     def chunks(self, model, recipe):
         """Returns the validation batches, with the tracks' names."""
@@ -277,6 +312,11 @@ class _Tracks:
         return told
 
 
+def _apart(hot):
+    """Tells of each tag whether some tracks have it and others have not."""
+    return (hot.mean(axis=0) > 0) & (hot.mean(axis=0) < 1)
+
+
 def _hot(source):
     """Returns the tags of all tracks, (tracks, tags)."""
     if source.hot is not None:
@@ -298,7 +338,29 @@ def _strategy(devices):
                 f"received {devices}."
             )
         devices = there[:devices]
+    there = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
+    listed = [str(name).upper().rpartition("DEVICE:")[2].strip("/") for name in _several(devices)]
+    if not listed or len(set(listed)) < len(listed) or set(listed) - set(there):
+        raise ValueError(
+            f"`devices` must be None, how many GPUs, or a list of different names of {there}; received {devices!r}."
+        )
     return tf.distribute.MirroredStrategy(list(devices))
+
+
+def _several(devices):
+    return devices if isinstance(devices, list | tuple) else ()
+
+
+def _check_shares(recipe, tracks, strategy):
+    """Refuses batches that devices cannot share evenly, which Keras takes means over."""
+    count = strategy.num_replicas_in_sync
+    if recipe.batch_size % count:
+        near = max(recipe.batch_size // count, 1) * count
+        raise ValueError(
+            f"`batch_size` must be a multiple of the {count} devices; received {recipe.batch_size}. {near} is one."
+        )
+    if len(tracks.hot) < count:
+        raise ValueError(f"`devices` must be no more than the {len(tracks.hot)} tracks; received {count}.")
 
 
 def _built(name, arguments, tags, recipe, weights, freeze):
@@ -320,17 +382,19 @@ def _built(name, arguments, tags, recipe, weights, freeze):
 
 
 def _take_weights(model, name, weights, arguments, tags):
-    """Copies weights from layer to layer, but for those of a classifier that has other tags.
+    """Copies weights from layer to layer, but for those of a classifier that is not known to have the same tags.
 
     Raises:
         ValueError: a file of another model.
     """
-    if os.fspath(weights).endswith(".keras"):
-        trained = applications.load_model(weights)
+    path = os.path.join(weights, MODEL)
+    path = path if os.path.isfile(path) else os.fspath(weights)  # of the folder of a run its model
+    if path.endswith(".keras"):
+        trained = applications.load_model(path)
     else:
-        trained = applications.create(name, weights=weights, **arguments)
-    card = applications.card(name)
-    same_tags = weights in card.presets and card.labels(weights) == tuple(tags)
+        trained = applications.create(name, **{**arguments, "weights": path, "classes": _classes(path, name, model)})
+    named = [layer.labels for layer in trained.layers if isinstance(layer, layers.TagScores)]
+    same_tags = named == [tuple(tags)]
     fits = [layer.name for layer in trained.layers] == [layer.name for layer in model.layers]
     for layer, other in zip(model.layers, trained.layers, strict=True) if fits else ():
         if layer.name == _CLASSIFIER and not same_tags:
@@ -340,6 +404,15 @@ def _take_weights(model, name, weights, arguments, tags):
             layer.set_weights(other.get_weights())
     if not fits:
         raise ValueError(f"`weights` must be of {name!r} with the same arguments; {weights} has other layers.")
+
+
+def _classes(weights, name, model):
+    """Returns how many classes trained weights tell apart; as many as the model, where they do not say."""
+    card = applications.card(name)
+    if weights in card.presets:
+        return len(card.labels(weights))
+    found = porting.num_classes(weights, application=name, presets=card.presets, kind=name, model=model)
+    return model.output_shape[-1] if found is None else found
 
 
 def _freeze(model, last):
@@ -354,7 +427,7 @@ def _loss(recipe, tracks):
     if recipe.loss == "weighted_binary_crossentropy":
         return losses.WeightedBinaryCrossentropy(tracks.hot.mean(axis=0))
     if recipe.loss == "binary_focal_crossentropy":
-        return losses.BinaryFocalCrossentropy(alpha=0.25, gamma=2.0)
+        return losses.BinaryFocalCrossentropy(**recipe.focal)
     return {
         "binary_crossentropy": keras.losses.BinaryCrossentropy,
         _EXCLUSIVE: keras.losses.CategoricalCrossentropy,
@@ -482,7 +555,8 @@ class _Training:
         model, begun = self._model, time.perf_counter()
         self._each("on_epoch_begin", epoch)
         rate = _stateful.learning_rate(model)
-        batches = self._tracks.batches(model, self._recipe, self._epoch_seed(epoch), self._augment)
+        devices = model.distribute_strategy.num_replicas_in_sync
+        batches = self._tracks.batches(model, self._recipe, self._epoch_seed(epoch), self._augment, devices=devices)
         watching = [_StopWhereNotFinite(), *([_Bar(epoch)] if self._report and _watched() else [])]
         told = model.fit(batches, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=watching)
         row = {"epoch": epoch + 1, "loss": told.history["loss"][-1], **self._validated()[0]}
@@ -516,14 +590,12 @@ class _Training:
             for name, row, hot in zip(ids.numpy(), outputs, tags.numpy(), strict=True):
                 scores.setdefault(name, []).append(row)
                 targets[name] = hot
-        if not count:
-            raise ValueError(f"`validation` must have tracks; {self._tracks.validation!r} has none.")
         means = np.stack([np.mean(rows, axis=0, dtype=np.float64) for rows in scores.values()])
         hot = np.stack([targets[name] for name in scores])
         row = {"val_loss": total / count, "val_roc_auc": np.nan, "val_pr_auc": np.nan}
         row["val_accuracy"] = float((means.argmax(axis=1) == hot.argmax(axis=1)).mean())
         found = None  # where no tag tells two validation tracks apart, areas are undefined
-        if np.isfinite(means).all() and ((hot.mean(axis=0) > 0) & (hot.mean(axis=0) < 1)).any():
+        if np.isfinite(means).all() and _apart(hot).any():
             found = evaluation.evaluate(means, hot, self._tracks.tags)
             row |= {"val_roc_auc": found.roc_auc_macro, "val_pr_auc": found.pr_auc_macro}
         return row, found
