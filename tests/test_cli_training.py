@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 
 import builders
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import signals
 import soundfile
 
+import tfmusictag
 from tfmusictag import datasets
 from tfmusictag.evaluation import perturbing, reporting, robustness
 
@@ -309,3 +311,41 @@ def test_clips_that_a_builder_makes_are_no_music(run, tmp_path):
     status, _, err = run("train", "--model", "sample_cnn", "--data", tmp_path / "music", "--out", tmp_path / "run")
     assert status == 2
     assert "must tell tracks apart" in err
+
+
+NARROW = ("--argument", "filters=8", "blocks=4", "input_shape=(486,)")
+
+
+def test_a_training_from_weights(run, music, trained_run, tmp_path):
+    """Of the folder of a run, whose layers up to the embedding stay."""
+    status, out, err = run(
+        *("train", "--model", "sample_cnn", "--data", music, "--out", tmp_path / "run", "--epochs", "1", *NARROW),
+        *("--weights", trained_run, "--freeze", "until=embedding", "--precision", "mixed_bfloat16"),
+    )
+    assert (status, out.strip()) == (0, os.path.join(tmp_path / "run", "model.keras")), err
+    asked = json.loads((tmp_path / "run" / "run.json").read_text())["asked"]
+    assert (asked["weights"], asked["freeze"]) == (os.fspath(trained_run), "embedding")
+    assert asked["precision"] == "mixed_bfloat16"
+    before, after = (tfmusictag.load_model(folder / "model.keras") for folder in (trained_run, tmp_path / "run"))
+    for layer in before.layers:
+        for old, new in zip(layer.get_weights(), after.get_layer(layer.name).get_weights(), strict=True):
+            assert (old == new).all() == (layer.name != "logits"), layer.name
+
+
+def test_what_the_options_of_a_training_become(run, music, tmp_path, monkeypatch):
+    from tfmusictag import training
+
+    given = {}
+    monkeypatch.setattr(
+        training, "train", lambda *_, **options: given.update(options) or types.SimpleNamespace(folder="")
+    )
+    status, _, err = run(
+        *("train", "--model", "musicnn", "--data", music, "--out", tmp_path / "run", "--weights", "msd"),
+        *("--freeze", "until=embedding", "--devices", "2", "--precision", "mixed_float16"),
+    )
+    assert status == 0, err
+    assert (given["weights"], given["freeze"]) == ("msd", "embedding")
+    assert (given["devices"], given["precision"]) == (2, "mixed_float16")
+    status, _, err = run("train", "--model", "fcn", "--data", music, "--out", tmp_path / "run", "--devices", "0")
+    assert status == 2
+    assert "--devices: must be a whole number above 0; received '0'" in err

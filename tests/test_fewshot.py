@@ -1,6 +1,7 @@
 """Classifiers for few examples: their parts are what was published, and each learns what is easy to hear."""
 
 import dataclasses
+import os
 import pickle
 import subprocess
 import sys
@@ -757,3 +758,41 @@ def test_what_is_learnt_and_not_finite_ends_the_training(kind):
     method = kind("timbre_few", arguments=TIMBRE, learning_rate=1e30, clip_norm=None, **more)
     with pytest.raises(FloatingPointError, match="is not finite in epoch [123]. A lower `learning_rate` may help"):
         method.fit(*clips(44_100, 2, seed=0))
+
+
+def test_batch_normalisation_of_what_is_fine_tuned_stays_as_it_was_trained(tmp_path):
+    source = tmt.create("musicnn", **MUSICNN)
+    source.save_weights(tmp_path / "own.weights.h5")
+    method = fewshot.Transfer("musicnn", tmp_path / "own.weights.h5", arguments=MUSICNN, epochs=1, encoder_scale=1.0)
+    method.fit(*clips(method.sample_rate, 2, seed=0))
+    [encoder] = [layer for layer in method.network_.layers if hasattr(layer, "layers")]
+    before, after = (network.get_layer("input_norm").get_weights() for network in (source, encoder))
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(old, new)
+    windows = signals.noise(2 * encoder.input_shape[1], seed=3).reshape(2, -1)
+    np.testing.assert_array_equal(encoder(windows, training=True), encoder(windows, training=False))  # no dropout
+    assert any((weight != own).any() for weight, own in zip(encoder.get_weights(), source.get_weights(), strict=False))
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_prototypes_behind_another_application(tmp_path, trained):
+    """With weights it begins from them, and batch normalisation stays as it was trained."""
+    weights = None
+    keras.utils.set_random_seed(5)
+    source = tmt.create("musicnn", **MUSICNN)
+    if trained:
+        weights = os.fspath(tmp_path / "own.weights.h5")
+        source.save_weights(weights)
+    method = fewshot.PrototypicalNetwork("musicnn", weights, arguments=MUSICNN, patience=1, hop_s=None)
+    method.set_params(learning_rate=1e-9, clip_norm=None)
+    waveforms, labels = clips(method.sample_rate, 2, seed=0)
+    probabilities = method.fit(waveforms, labels).predict_proba(waveforms)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)  # float32
+    [encoder] = [layer for layer in method.network_.layers if hasattr(layer, "layers")]
+    for layer in encoder.layers:
+        own = source.get_layer(layer.name).get_weights() if layer.weights else []
+        same = [np.allclose(*pair, atol=1e-6) for pair in zip(layer.get_weights(), own, strict=True)]
+        if isinstance(layer, keras.layers.BatchNormalization):
+            assert all(same) == trained, layer.name
+        elif own and isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
+            assert same[0] == trained, layer.name

@@ -515,3 +515,10 @@ def test_a_track_that_cannot_be_perturbed_is_named(tmp_path):
         ValueError, match=r"`tracks` must hold sound .*; track 'b': `waveform` must be \(samples,\), of one"
     ):
         ran(tracks, tmp_path, grid={}, tags=TAGS)
+
+
+def test_without_a_grid_it_is_the_default_one(stored, tmp_path):
+    found = ran(stored, tmp_path, grid=None, chunks=1)
+    steps = [(name, strength) for name, held in perturbing.default_grid(RATE).items() for strength in held]
+    assert found[["perturbation", "strength"]].values.tolist() == [["clean", None], *map(list, steps)]
+    assert found["roc_auc"].between(0, 1).all()

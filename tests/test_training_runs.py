@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import pathlib
 import random
 import re
 import shutil
@@ -531,6 +532,40 @@ def test_a_last_checkpoint_that_is_cut_short_or_changed_gives_way_to_the_one_bef
         np.testing.assert_allclose(
             again.history.drop(columns="seconds"), finished[0].history.drop(columns="seconds"), rtol=0, atol=1e-6
         )
+
+
+def events(folder):
+    """Returns what TensorBoard reads, a list of (name, epoch, value)."""
+    found = []
+    for name in sorted(os.listdir(folder / runs.BOARD)):
+        for event in tf.compat.v1.train.summary_iterator(str(folder / runs.BOARD / name)):
+            found += [(each.tag, event.step, tf.make_ndarray(each.tensor).item()) for each in event.summary.value]
+    return found
+
+
+def test_tensorboard_reads_the_log_also_of_an_epoch_that_a_kill_cut_short(finished, stored, tmp_path):
+    """Between its checkpoint and its events."""
+    history = finished[0].history
+    names = [name for name in runs.LOGGED[1:-1] if name != "seconds"]
+    whole = [(name, row["epoch"], np.float32(row[name])) for row in history.to_dict("records") for name in names]
+    assert events(pathlib.Path(finished[0].folder)) == whole
+    out = tmp_path / "run"
+
+    def stop(self, row):
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+        original(self, row)
+
+    original = runs._Training._board
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(runs._Training, "_board", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(stored, out)
+    assert {step for _, step, _ in events(out)} == {1}
+    train(stored, out)
+    assert sorted(events(out)) == sorted(whole)
+    train(stored, out)
+    assert len(events(out)) == len(whole)
 
 
 def test_no_flipped_bit_gets_past_the_checkpoint_before(tmp_path):

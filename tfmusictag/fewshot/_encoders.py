@@ -60,6 +60,21 @@ def trained(model, weights, arguments=None):
     return build(model, weights, arguments)
 
 
+def settled(encoder):
+    """Returns a network that computes in a training around it as it does elsewhere, its batch normalisation as trained.
+
+    Calling it with `training=False` would not do: a model around it hands its own `training` on over that.
+    """
+    for layer in encoder.layers:
+        if hasattr(layer, "layers"):  # a model in a model
+            settled(layer)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+        elif isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+    return encoder
+
+
 def _copied(model, weights, arguments):
     if not hasattr(model, "layers") or not hasattr(model, "input_shape"):
         raise ValueError(f"`model` must be a catalogue name or a keras.Model; received {type(model).__name__}.")

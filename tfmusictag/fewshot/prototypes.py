@@ -104,7 +104,7 @@ class PrototypicalNetwork(_estimators.Trained):
             arguments = _PUBLISHED.get(self.model)
         encoder = _encoders.build(self.model, self.weights, arguments)
         inputs = keras.Input(encoder.input_shape[1:])
-        x = encoder(inputs) if self.weights is None else encoder(inputs, training=False)
+        x = (encoder if self.weights is None else _encoders.settled(encoder))(inputs)
         x = keras.layers.Dropout(self.dropout)(_training.scaled_gradient(x, self.encoder_scale))
         return keras.Model(inputs, keras.layers.Dense(self.embedding, name="space")(x)), _encoders.framing(encoder)
 

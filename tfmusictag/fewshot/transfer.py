@@ -53,7 +53,7 @@ class Transfer(_training.ByEpochs):
     def _build(self):
         encoder = _encoders.trained(self.model, self.weights, self.arguments)
         inputs = keras.Input(encoder.input_shape[1:])
-        embedding = _training.scaled_gradient(encoder(inputs, training=False), self.encoder_scale)
+        embedding = _training.scaled_gradient(_encoders.settled(encoder)(inputs), self.encoder_scale)
         network = keras.Model(inputs, keras.layers.Dense(len(self.classes_), name="logits")(embedding))
         _training.compile_classifier(network, self.learning_rate)
         return network, _encoders.framing(encoder)

@@ -22,6 +22,7 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from tensorflow.core.util import event_pb2
 
 from tfmusictag import _arguments, _files, applications, errors, evaluation, layers, pipelines, porting, records
 from tfmusictag._version import __version__
@@ -658,6 +659,11 @@ class _Training:
             layer.finalize_state()  # it computes with copies of its variables
         self._history = told["history"]
         self._log()
+        shown = _shown(os.path.join(self._folder, BOARD))
+        with _written(self._folder):  # a kill may have come between an epoch's checkpoint and its events
+            for row in self._history:
+                if row["epoch"] not in shown:
+                    self._board(row)
         logger.info("going on after epoch %d", len(self._history))
         return True
 
@@ -773,6 +779,16 @@ def _begin(folder, held, recipe, tracks):
         with _files.whole(os.path.join(folder, DATA)) if tracks.manifest else contextlib.nullcontext() as fresh:
             if fresh is not None:
                 shutil.copyfile(tracks.manifest, fresh)
+
+
+def _shown(folder):
+    """Returns the epochs that TensorBoard's files hold, as far as they can be read."""
+    found = set()
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        with contextlib.suppress(tf.errors.OpError):  # what a kill has cut short
+            for record in tf.data.TFRecordDataset(os.path.join(folder, name)).as_numpy_iterator():
+                found.add(event_pb2.Event.FromString(record).step)
+    return found
 
 
 def _parts(folder):
