@@ -126,7 +126,7 @@ def _write(case, trained_path, folder, options):
     for layer in model.layers:
         if layer.weights:
             layer.set_weights(trained.get_layer(layer.name).get_weights())
-    _finalise(model)
+    tmt.porting.finalise(model)
     model.get_layer("tags").labels = labels
     files = _files(folder, case.model, case.corpus)
     tmt.porting.save_weights(model, files["weights"])
@@ -140,14 +140,6 @@ def _write(case, trained_path, folder, options):
     card = files.pop("card")
     card.write_text(_card(case, told, list(files.values()), options), encoding="utf-8")
     return told
-
-
-def _finalise(model):
-    import keras
-
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()  # it computes with copies of its weights
 
 
 def _told(case, vocabulary, arguments, weights, model, options):

@@ -530,6 +530,15 @@ def test_transfer_learns_and_leaves_the_model_that_came(musicnn, transferred):
     assert 0 < max(moved) < 1e-2, "the network learns, slowly"
 
 
+def test_a_copy_computes_with_the_statistics_of_the_model_that_came():
+    model = tmt.create("temporal_cnn", **tmt.card("temporal_cnn").tiny)
+    layer = model.get_layer("standardize")
+    layer.adapt(signals.noise(10_000, seed=2).reshape(1, 250, 40, 1) + 3)
+    waveform = signals.noise(model.input_shape[1], seed=1)[None]
+    own = keras.Model(model.input, model.get_layer("embedding").output)
+    np.testing.assert_array_equal(_encoders.build(model)(waveform), own(waveform))
+
+
 def test_transfer_wants_weights(musicnn):
     with pytest.raises(
         ValueError, match="`weights` must be a path with model='fcn', which has no preset; received None"

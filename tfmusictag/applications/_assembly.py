@@ -135,8 +135,7 @@ def _take(model, whole, weights, frontend):
     for layer in model.layers:
         if layer.weights:
             layer.set_weights(trained[layer.name])
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()  # it computes with what it derived from its weights
+    porting.finalise(model)
 
 
 def _pool(layer):

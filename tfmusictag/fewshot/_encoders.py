@@ -1,6 +1,6 @@
 """A network up to its embedding, from the catalogue or handed in, and how clips are cut for it."""
 
-from tfmusictag import applications
+from tfmusictag import applications, porting
 from tfmusictag._lazy import lazy_module
 
 keras = lazy_module("keras")
@@ -86,4 +86,5 @@ def _copied(model, weights, arguments):
         raise ValueError(f"`model` must have a layer called 'embedding'; {model.name!r} has {names}.")
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
+    porting.finalise(copy)
     return copy

@@ -15,6 +15,7 @@ __getattr__, __dir__ = lazy_attributes(
         "cache": None,
         "check_frontend": "weights",
         "fetch_preset": "weights",
+        "finalise": "weights",
         "hdf5": None,
         "load_weights": "weights",
         "no_such_weights": "weights",

@@ -242,6 +242,15 @@ def _told(name, settings, other):
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in differ.items())})"
 
 
+def finalise(model):
+    """Lets standardisations compute with weights that were set one by one: Keras has them keep copies."""
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+
+
 def save_weights(model, path):
     """Writes the weights of a model to a `.weights.h5`, whole or not at all.
 

@@ -405,6 +405,7 @@ def _take_weights(model, name, weights, arguments, tags):
             layer.set_weights(other.get_weights())
     if not fits:
         raise ValueError(f"`weights` must be of {name!r} with the same arguments; {weights} has other layers.")
+    porting.finalise(model)
 
 
 def _classes(weights, name, model):
@@ -655,8 +656,7 @@ class _Training:
         for variables, name in ((self._model.variables, "model"), (self._model.optimizer.variables, "optimizer")):
             for variable, value in zip(variables, arrays[name], strict=True):
                 variable.assign(value)
-        for layer in self._standardisations():
-            layer.finalize_state()  # it computes with copies of its variables
+        porting.finalise(self._model)
         self._history = told["history"]
         self._log()
         shown = _shown(os.path.join(self._folder, BOARD))
