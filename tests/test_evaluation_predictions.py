@@ -376,7 +376,7 @@ def test_no_predictions_cannot_be_aligned():
 def test_a_report_that_cannot_be_written_is_told_before_any_work(stored, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
-        ValueError, match="`folder` must be one that can be written to; received .*/file/new, and .*file"
+        ValueError, match="`folder` must be one that can be written to: received .*/file/new, and .*file"
     ):
         evaluation.run(None, stored, tmp_path / "file" / "new")
     for options, words in (

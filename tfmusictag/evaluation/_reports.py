@@ -22,7 +22,7 @@ def check_folder(folder, files, overwrite):
     while not os.path.lexists(above):
         above = os.path.dirname(above)
     if not os.path.isdir(above) or not os.access(above, os.W_OK | os.X_OK):
-        raise ValueError(f"`folder` must be one that can be written to; received {folder}, and {above} is none.")
+        raise ValueError(f"`folder` must be one that can be written to: received {folder}, and {above} is none.")
 
 
 def make_folder(folder):
