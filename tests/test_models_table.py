@@ -5,6 +5,7 @@ import re
 import pytest
 
 import tfmusictag as tmt
+from tfmusictag import porting
 from tfmusictag.applications import _catalogue, _table
 
 
@@ -33,7 +34,12 @@ def test_published_scores_name_a_protocol():
     assert "again" not in tmt.list_models()
 
 
-def test_the_readme_of_the_project_lists_every_model():
+def test_the_readme_of_the_project_lists_every_model_with_its_weights():
     text = (_table.README.parents[2] / "README.md").read_text("utf-8")
-    rows = re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)
-    assert set(rows) >= set(tmt.list_models())
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", text, flags=re.MULTILINE))
+    assert rows.keys() >= set(tmt.list_models())
+    for name in tmt.list_models():
+        presets = tmt.card(name).presets
+        assert re.findall(r"`(\w+)`", rows[name]) == list(presets), name
+        ported = porting.project(name) is not None
+        assert (rows[name] == "none") == (not presets and not ported), name

@@ -4,6 +4,7 @@ import ast
 import json
 import pathlib
 import re
+import sys
 
 import pytest
 
@@ -91,6 +92,23 @@ def test_a_notebook_that_draws_names_the_extra(path):
         assert "pip install tfmusictag[plot]" in text
     if "rendered_music" in text:
         assert "pip install tfmusictag[render]" in text
+
+
+@notebooks
+def test_a_notebook_without_the_extra_says_which_it_wants(path, monkeypatch):
+    """Without matplotlib IPython's magic, which draws into the notebook, raises an ImportError."""
+    first = [
+        tree.body[0]
+        for tree in trees(path)
+        if isinstance(tree.body[0], ast.Try) and "tfmusictag[plot]" in ast.dump(tree)
+    ]
+    if not first:
+        assert "matplotlib" not in path.read_text(encoding="utf-8")
+    for guard in first:
+        guard.body = ast.parse("import matplotlib").body
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        with pytest.raises(ImportError, match=r"`pip install tfmusictag\[plot\]` brings it"):
+            exec(compile(ast.Module([guard], []), path.name, "exec"))
 
 
 def test_the_readme_lists_each():
