@@ -20,6 +20,7 @@ _LOSSES = {
 _SMALL = {"filters": 8, "spatial_dropout": 0.0, "dropout": 0.2}
 _BRIEF = {"epochs": 8, "average_last": 2, "batch_size": 8, "mixup": 0.0}
 _AXES = (tuple(_KINDS), tuple(_RATES), _FRAMES, tuple(_LOSSES))
+_CHOICES = ("{}", "{} bands", "{} frames", "{}")  # what a value of each is called
 
 
 def _case(kind, bands, frames, loss):
@@ -50,11 +51,11 @@ def ensembles(options):
     scores = {choice: common.results(case, options)[0] for choice, case in CASES.items()}
     scores = {choice: runs for choice, runs in scores.items() if len(runs)}
     rows = []
-    for place, values in enumerate(_AXES):
+    for place, (values, called) in enumerate(zip(_AXES, _CHOICES, strict=True)):
         for value in values:
             members = [runs for choice, runs in scores.items() if choice[place] == value]
             if members:
-                rows.append(_ensemble(str(value), np.concatenate(members), hot, tags, tmt))
+                rows.append(_ensemble(called.format(value), np.concatenate(members), hot, tags, tmt))
     rows.append(_ensemble("all", np.concatenate(list(scores.values())), hot, tags, tmt))
     return {"rows": rows}
 
