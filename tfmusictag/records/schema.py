@@ -77,9 +77,9 @@ def surrounds(before, behind, track, samples, tags):
         for _, entry in _fields(behind):  # of a map from names to features
             (_, name), (_, feature) = _fields(entry)
             found[name] = [value for _, each in _fields(feature) for _, value in _fields(each)]
+        numbers = [number for packed in found.pop(b"tags", []) for number in _numbers(packed)]
     except (ValueError, TypeError, IndexError):
         return False
-    numbers = [number for packed in found.pop(b"tags", []) for number in _numbers(packed)]
     return numbers == tags and found == {b"track_id": [os.fsencode(track)]}
 
 
@@ -92,27 +92,30 @@ def _varint(number):
     return bytes([*told, number])
 
 
-def _numbers(packed):
-    """Yields the numbers that `_varint` wrote one after another."""
+def _read_varint(message, at):
+    """Returns the number that `_varint` wrote at a place, and the place behind it; IndexError where it is cut."""
     number = shift = 0
-    for byte in packed:
+    while True:
+        byte, at = message[at], at + 1
         number, shift = number | (byte & 127) << shift, shift + 7
         if byte < 128:
-            yield number
-            number = shift = 0
+            return number, at
+
+
+def _numbers(packed):
+    """Yields the numbers that `_varint` wrote one after another."""
+    at = 0
+    while at < len(packed):
+        number, at = _read_varint(packed, at)
+        yield number
 
 
 def _fields(message):
     """Yields (tag, content) of the fields of a message whose fields all have a length; raises IndexError at others."""
     at = 0
     while at < len(message):
-        tag, at = message[at], at + 1
-        size = shift = 0
-        while True:
-            byte, at = message[at], at + 1
-            size, shift = size | (byte & 127) << shift, shift + 7
-            if byte < 128:
-                break
+        tag = message[at]
+        size, at = _read_varint(message, at + 1)
         if tag & 7 != 2 or at + size > len(message):
             raise IndexError("no field with a length")
         yield tag, message[at : at + size]
