@@ -23,7 +23,8 @@ tag: $(NEWEST)/installed
 test: $(NEWEST)/tests-installed
 	$(NEWEST)/bin/python -m pytest -n auto -m "not full" $(TESTS)
 
-# Without what takes long: a training of every model, exports of its variants, processes that are killed twenty times.
+# Without what takes long: a training of every model, exports of its variants, processes that are killed twenty times,
+# and some of what this package does by itself, on every stack alike.
 test-oldest: $(OLDEST)/tests-installed
 	$(OLDEST)/bin/python -m pytest -n auto $(TESTS)
 

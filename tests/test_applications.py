@@ -66,7 +66,17 @@ def test_every_model_of_the_catalogue_has_a_row():
     assert [row.name for row in ROWS] == tmt.list_models()
 
 
-@pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest.param(
+            check,
+            marks=[pytest.mark.long] if check in contract.ASSEMBLY else [],
+            id=check.__name__.removeprefix("check_"),
+        )
+        for check in contract.CHECKS
+    ],
+)
 @pytest.mark.parametrize("row", [pytest.param(row, marks=contract.together(row.name), id=row.name) for row in ROWS])
 def test_contract(row, check, tmp_path):
     needs_folder = "tmp_path" in inspect.signature(check).parameters

@@ -10,6 +10,7 @@ import tfmusictag as tmt
 NAME = "jtfs_packnet"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     [

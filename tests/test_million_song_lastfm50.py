@@ -189,6 +189,7 @@ class MillionSongByIdTest(_MillionSong, builders.BuilderTestCase):
         assert self.table(folder).equals(self.table())
 
 
+@pytest.mark.long
 def test_the_published_sizes(tmp_path):
     """The split of lists as long as the published ones (its README)."""
     tracks = [f"TRAAAAA{number:011X}" for number in range(213_454 + 28_435 - 55)] + list(module.SKIPPED)

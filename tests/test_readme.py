@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 README = pathlib.Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 IDS = ["tag", "explain", "train", "music", "papers", "few", "rendered", "features", "scattering", "phone"]
+LONG = ["papers", "rendered"]  # half of the time of all
 
 
 def build_small(folder, monkeypatch):
@@ -30,7 +31,13 @@ def build_small(folder, monkeypatch):
 
 
 @pytest.mark.usefixtures("trained")
-@pytest.mark.parametrize("block", BLOCKS, ids=IDS)
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(block, marks=[pytest.mark.long] if name in LONG else [], id=name)
+        for name, block in zip(IDS, BLOCKS, strict=True)
+    ],
+)
 def test_readme(block, tmp_path, monkeypatch):
     from tfmusictag.dsp import demo
 

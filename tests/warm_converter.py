@@ -1,5 +1,6 @@
 """Converts to TFLite in forks of one process that has TensorFlow loaded already, which takes seconds in each of many.
 
+A fork loads its SavedModel once, and not twice for each of four or five conversions, which takes as long as converting.
 What is converted is the same; tests/test_exporting.py has processes of their own, as users have.
 """
 
@@ -12,7 +13,15 @@ import types
 _SERVER = """
 import os, sys, traceback
 import tensorflow
+tensorflow.lite.TFLiteConverter  # loads what it is in
+from tensorflow.lite.python import lite
 from tfmusictag.exporting import _convert
+load, loaded = lite._load, {}
+def load_once(folder, tags):
+    if folder not in loaded:
+        loaded[folder] = load(folder, tags)
+    return loaded[folder]
+lite._load = load_once
 for line in sys.stdin:
     folder = line.rstrip("\\n")
     child = os.fork()
