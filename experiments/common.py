@@ -40,6 +40,7 @@ CLIPS = {"techniques": 2_500, "ensembles": 5_000}
 CLIP_S = 10.0
 SMOKE_CLIPS, SMOKE_EPOCHS = 100, 1
 EVERY_CASE = ["*"]
+_LEFT = "left for another time"
 # Which published protocol a dataset's scores stand beside; those of another do not compare.
 PROTOCOLS = {
     "magnatagatune/top50": "mtat_all",
@@ -148,17 +149,19 @@ class Extra:
 
     Attributes:
         name: of its file in the results.
-        measure: takes the options, returns a dictionary for JSON; run once all cases are.
+        measure: takes the options, returns a dictionary for JSON, or None while there is nothing; run once all cases
+            are.
         tell: takes that dictionary, and returns Markdown.
         draw: takes it and a path, and draws a picture; or None.
-        of_scores: whether it is computed from the scores of runs alone, and so again whenever the script is called.
+        of_kept: whether it is computed from the scores of runs and from what `kept` keeps, and so again whenever the
+            script is called.
     """
 
     name: str
     measure: object
     tell: object
     draw: object = None
-    of_scores: bool = False
+    of_kept: bool = False
 
 
 def slug(name):
@@ -194,8 +197,10 @@ def main(script, described, tables, extras=(), after=None, seeds=SEEDS):
     if not options.report:
         for extra in extras:
             path = options.results / script / f"{extra.name}.json"
-            if options.cases == EVERY_CASE and (extra.of_scores or not path.exists()):
-                write_json(path, {**extra.measure(options), "made": made()})
+            if options.cases == EVERY_CASE and (extra.of_kept or not path.exists()):
+                found = extra.measure(options)
+                if found:
+                    write_json(path, {**found, "made": made()})
     print(f"{script}: {len(missing)} runs in {time.perf_counter() - began:.0f} s", file=sys.stderr)
     print(report(tables, extras, options, cases, seeds))
     if after is not None:
@@ -416,12 +421,29 @@ def run_all(missing, options):
 
 def _run_apart(case, seed, options):
     """Runs a case in a process of its own, with one core: narrow networks leave a second idle half of the time."""
-    if options.minutes is not None and time.monotonic() - options.begun > 60 * options.minutes:
-        return "left for another time"
+    if _late(options):
+        return _LEFT
     # Not one pool whose processes are replaced after some runs: that of Python 3.11 then waits for ever.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context, initializer=_one_core) as process:
         return process.submit(run, case, seed, options).result()
+
+
+def kept(options, name, compute):
+    """Returns a part of an extra measurement, a dictionary: computed and kept, or what was; None where time is over."""
+    path = options.results / options.script / f"{name}.json"
+    if not path.exists():
+        told = _LEFT
+        if not _late(options):
+            began = time.perf_counter()
+            write_json(path, {**compute(), "made": made()})
+            told = f"{time.perf_counter() - began:.0f} s"
+        print(f"{name}: {told}", file=sys.stderr, flush=True)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _late(options):
+    return options.minutes is not None and time.monotonic() - options.begun > 60 * options.minutes
 
 
 def _one_core():

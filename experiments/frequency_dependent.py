@@ -83,5 +83,5 @@ def tell(found):
 
 
 if __name__ == "__main__":
-    extras = [common.Extra("ensembles", ensembles, tell, of_scores=True)]
+    extras = [common.Extra("ensembles", ensembles, tell, of_kept=True)]
     sys.exit(common.main("frequency_dependent", __doc__, TABLES, extras))

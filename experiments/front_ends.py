@@ -5,6 +5,7 @@ random weights, trained, on `techniques`. Beside them what the nine are worth un
 rank when they are trained, and the accuracy of methods for few data against the number of examples.
 """
 
+import functools
 import sys
 
 import common
@@ -91,27 +92,21 @@ def random_features(options):
     import numpy as np
     from scipy import stats
 
-    from tfmusictag import fewshot
-
-    data, where = common.corpus("techniques", _RATE, options)
-    splits = {"train": "train" if options.smoke else f"train[:{_TRACKS}]", "test": "test"}
-    parts = {name: _labelled(data, split, where) for name, split in splits.items()}
     hot, _ = common.targets("techniques", options)
+    seeds = options.seeds[:1] if options.smoke else options.seeds
+    held = functools.cache(lambda: _held(options))  # for those that are not kept already
     rows = []
     for architecture in ("7x96",) if options.smoke else NINE:
-        accuracy = {}
-        for classifier in ("svm", "elm"):
-            accuracy[classifier] = []
-            for seed in options.seeds[:1] if options.smoke else options.seeds:
-                given = {key: value for key, value in _arguments(architecture).items() if key != "architecture"}
-                machine = fewshot.RandomFeatures(architecture, classifier, arguments=given, seed=seed)
-                found = machine.fit(*parts["train"]).predict(parts["test"][0])
-                accuracy[classifier].append(float(np.mean(found == np.array(parts["test"][1]))))
+        untrained = [_untrained(architecture, seed, held, options) for seed in seeds]
+        accuracy = {name: [found[name] for found in untrained if found] for name in ("svm", "elm")}
         scores, _ = common.results(NINE[architecture], options)
         trained = [float((run.argmax(axis=1) == hot.argmax(axis=1)).mean()) for run in scores]
-        rows.append({"architecture": architecture, **accuracy, "trained": trained})
-    told = {"tracks": len(parts["train"][0]), "rows": rows, "correlations": {}}
-    for classifier in ("svm", "elm") if len(rows) > 2 else ():
+        if accuracy["svm"]:
+            rows.append({"architecture": architecture, **accuracy, "trained": trained})
+    if not rows:
+        return None
+    told = {"rows": rows, "correlations": {}}
+    for classifier in ("svm", "elm") if len([row for row in rows if row["trained"]]) == len(NINE) else ():
         pairs = np.array([[np.mean(row[classifier]), np.mean(row["trained"])] for row in rows])
         rank, line = stats.spearmanr(*pairs.T), stats.pearsonr(*pairs.T)
         told["correlations"][classifier] = {
@@ -121,6 +116,33 @@ def random_features(options):
             "pearson_p": float(line.pvalue),
         }
     return told
+
+
+def _untrained(architecture, seed, held, options):
+    """Returns the accuracy of two classifiers behind an untrained network; None where time is over."""
+
+    def compute():
+        import numpy as np
+
+        from tfmusictag import fewshot
+
+        (waveforms, labels), (asked, expected) = held()
+        given = {key: value for key, value in _arguments(architecture).items() if key != "architecture"}
+        accuracy = {}
+        for classifier in ("svm", "elm"):
+            machine = fewshot.RandomFeatures(architecture, classifier, arguments=given, seed=seed)
+            found = machine.fit(waveforms, labels).predict(asked)
+            accuracy[classifier] = float(np.mean(found == np.array(expected)))
+        return accuracy
+
+    return common.kept(options, f"random-{common.slug(architecture)}-{seed}", compute)
+
+
+def _held(options):
+    """Returns the tracks that the nine networks learn from, and those that they are tested on."""
+    data, where = common.corpus("techniques", _RATE, options)
+    splits = ("train" if options.smoke else f"train[:{_TRACKS}]", "test")
+    return [_labelled(data, split, where) for split in splits]
 
 
 def _labelled(data, split, where):
@@ -172,35 +194,34 @@ def draw_random(found, path):
 
 
 def few_data(options):
-    """Computes accuracy against examples per class of methods that the thesis compares."""
+    """Computes accuracy against examples per class of methods that the thesis compares, one after the other."""
     from tfmusictag import fewshot
 
-    # The corpus at the rate of the published small networks; others hear it resampled.
-    data, where = common.corpus("techniques", 44_100, options)
+    methods = {
+        "nearest neighbour, MFCC": fewshot.method("mfcc"),
+        "nearest neighbour, musicnn:msd": fewshot.method("nearest:musicnn:msd"),
+        "transfer from musicnn:msd": fewshot.method("transfer:musicnn:msd"),
+        "regularised vgg_few": fewshot.SmallCNN("vgg_few", epochs=60),
+        "regularised timbre_few": fewshot.SmallCNN("timbre_few", epochs=60),
+        "regularised sb_cnn": fewshot.SmallCNN("sb_cnn", epochs=60),
+        "prototypes, vgg_few": fewshot.PrototypicalNetwork(
+            arguments={"filters": 32, "norm_per_frame": True}, patience=20
+        ),
+    }
+    examples, repeats, split = (1, 5, 20, 40), 3, "train[:30%]"
     if options.smoke:
-        methods, examples, repeats = {"nearest neighbour, MFCC": fewshot.method("mfcc")}, (1, 2), 1
-    else:
-        methods = {
-            "nearest neighbour, MFCC": fewshot.method("mfcc"),
-            "nearest neighbour, musicnn:msd": fewshot.method("nearest:musicnn:msd"),
-            "transfer from musicnn:msd": fewshot.method("transfer:musicnn:msd"),
-            "regularised vgg_few": fewshot.SmallCNN("vgg_few", epochs=60),
-            "regularised timbre_few": fewshot.SmallCNN("timbre_few", epochs=60),
-            "regularised sb_cnn": fewshot.SmallCNN("sb_cnn", epochs=60),
-            "prototypes, vgg_few": fewshot.PrototypicalNetwork(
-                arguments={"filters": 32, "norm_per_frame": True}, patience=20
-            ),
-        }
-        examples, repeats = (1, 5, 20, 40), 3
-    table = fewshot.run(
-        data,
-        methods,
-        examples=examples,
-        repeats=repeats,
-        train_split="train" if options.smoke else "train[:30%]",
-        **where,
-    )
-    return {"rows": table.to_dict("records")}
+        methods, examples, repeats, split = dict(list(methods.items())[:1]), (1, 2), 1, "train"
+
+    def compute(name):
+        # The corpus at the rate of the published small networks; others hear it resampled. Every method is given the
+        # same draws, which are of `run`'s seed.
+        data, where = common.corpus("techniques", 44_100, options)
+        table = fewshot.run(data, {name: methods[name]}, examples=examples, repeats=repeats, train_split=split, **where)
+        return {"rows": table.to_dict("records")}
+
+    parts = [common.kept(options, f"few-data-{common.slug(name)}", lambda name=name: compute(name)) for name in methods]
+    rows = [row for part in parts if part for row in part["rows"]]
+    return {"rows": rows} if rows else None
 
 
 def tell_few(found):
@@ -224,7 +245,7 @@ def draw_few(found, path):
 
 if __name__ == "__main__":
     extras = [
-        common.Extra("random", random_features, tell_random, draw_random),
-        common.Extra("few-data", few_data, tell_few, draw_few),
+        common.Extra("random", random_features, tell_random, draw_random, of_kept=True),
+        common.Extra("few-data", few_data, tell_few, draw_few, of_kept=True),
     ]
     sys.exit(common.main("front_ends", __doc__, TABLES, extras))

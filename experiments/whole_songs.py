@@ -68,5 +68,5 @@ def tell(found):
 
 
 if __name__ == "__main__":
-    extras = [common.Extra("thresholds", thresholds, tell, of_scores=True)]
+    extras = [common.Extra("thresholds", thresholds, tell, of_kept=True)]
     sys.exit(common.main("whole_songs", __doc__, TABLES, extras))
