@@ -353,4 +353,4 @@ def check_optimised(name, row):
 
 CHECKS = [value for key, value in sorted(globals().items()) if key.startswith("check_")]
 # What this package puts together itself, and not what a stack computes, stores or converts: of the newest alone.
-ASSEMBLY = (check_ends, check_input_tensor, check_logits, check_neighbours, check_without_frontend, check_without_top)
+ASSEMBLY = (check_ends, check_input_tensor, check_logits, check_without_frontend)

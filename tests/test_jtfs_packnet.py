@@ -10,7 +10,6 @@ import tfmusictag as tmt
 NAME = "jtfs_packnet"
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     [
